@@ -1,0 +1,112 @@
+// y = act(fma(x - center, scale, shift) + residual).
+//
+// x - center is exact for x near the mean (Sterbenz), so the output is as good as in f64; the folded x*scale + shift would
+// lose |mean|/std digits. Memory hides the extra subtraction.
+#ifndef BNORM_KERNELS_APPLY_INL
+#define BNORM_KERNELS_APPLY_INL
+
+#include "kernels/elementwise.inl"
+
+namespace bnorm::kernels {
+namespace {
+
+template <int kVariant>
+struct ApplyVariant {
+    static constexpr auto activation = static_cast<Activation>(kVariant % kActivations);
+    static constexpr bool residual = (kVariant / kActivations & 1) != 0;
+    static constexpr bool mask = (kVariant / kActivations & 2) != 0;
+    static constexpr bool stream = (kVariant / kActivations & 4) != 0;
+};
+
+struct ApplyParameters {
+    F32 center;
+    F32 scale;
+    F32 shift;
+    F32 activation;
+};
+
+struct ApplyRow {
+    const float* x;
+    const float* residual;
+    float* y;
+    std::uint8_t* mask;
+};
+
+BNORM_INLINE ApplyRow apply_row(const Apply& task, std::int64_t row) {
+    return {task.x + row * task.x_stride, task.residual + row * task.residual_stride, task.y + row * task.y_stride,
+            task.mask + row * task.mask_stride};
+}
+
+template <class Variant, Pattern kPattern>
+BNORM_INLINE ApplyParameters apply_parameters(const Apply& task, std::int64_t column) {
+    return {parameter<kPattern>(task.center, column), parameter<kPattern>(task.scale, column),
+            parameter<kPattern>(task.shift, column), F32(task.activation_parameter)};
+}
+
+template <class Variant, bool kWhole, bool kStream>
+BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::int64_t lanes,
+                               const ApplyParameters& parameters) {
+    F32 v = fma(load_lanes<kWhole>(row.x + column, lanes) - parameters.center, parameters.scale, parameters.shift);
+    if (Variant::residual) {
+        v = v + load_lanes<kWhole>(row.residual + column, lanes);
+    }
+    if (Variant::mask) {
+        store_mask(row.mask, column, passes<Variant::activation>(v, parameters.activation));
+    }
+    store_lanes<kWhole, kStream>(row.y + column, activate<Variant::activation>(v, parameters.activation), lanes);
+}
+
+template <int kVariant>
+BNORM_KERNEL void apply_uniform(const Apply& task) {
+    using Variant = ApplyVariant<kVariant>;
+    const ApplyParameters parameters = apply_parameters<Variant, Pattern::uniform>(task, 0);
+    for (std::int64_t r = 0; r < task.rows; ++r) {
+        const ApplyRow row = apply_row(task, r);
+        std::int64_t c = 0;
+        if (Variant::stream && lanes_to_boundary(row.y) != 0) {
+            const std::int64_t head = lanes_to_boundary(row.y);
+            c = head < task.columns ? head : task.columns;
+            apply_vector<Variant, false, false>(row, 0, c, parameters);
+        }
+        for (; c + kWidth <= task.columns; c += kWidth) {
+            apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
+        }
+        if (c < task.columns) {
+            apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
+        }
+    }
+}
+
+template <class Variant, std::int64_t kRows>
+BNORM_INLINE void apply_rows(const Apply& task, std::int64_t first) {
+    std::int64_t c = 0;
+    for (; c + kWidth <= task.columns; c += kWidth) {
+        const ApplyParameters parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
+        for (std::int64_t r = 0; r < kRows; ++r) {
+            apply_vector<Variant, true, Variant::stream>(apply_row(task, first + r), c, kWidth, parameters);
+        }
+    }
+    if (c < task.columns) {
+        const ApplyParameters parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
+        for (std::int64_t r = 0; r < kRows; ++r) {
+            apply_vector<Variant, false, false>(apply_row(task, first + r), c, task.columns - c, parameters);
+        }
+    }
+}
+
+template <int kVariant>
+BNORM_KERNEL void apply_periodic(const Apply& task) {
+    using Variant = ApplyVariant<kVariant>;
+    std::int64_t r = 0;
+    for (; r + kRowsAtOnce <= task.rows; r += kRowsAtOnce) {
+        apply_rows<Variant, kRowsAtOnce>(task, r);
+    }
+    for (; r < task.rows; ++r) {
+        apply_rows<Variant, 1>(task, r);
+    }
+}
+
+} // namespace
+} // namespace bnorm::kernels
+
+#endif

@@ -1,0 +1,114 @@
+// What the elementwise passes share: parameters by pattern, loads of whole and partial vectors, activations, mask bits.
+#ifndef BNORM_KERNELS_ELEMENTWISE_INL
+#define BNORM_KERNELS_ELEMENTWISE_INL
+
+#include "kernels/kernel_table.hpp"
+#include "kernels/simd.hpp"
+
+namespace bnorm::kernels {
+namespace {
+
+enum class Pattern { uniform, periodic };
+
+template <Pattern kPattern>
+BNORM_INLINE F32 parameter(const float* values, std::int64_t column) {
+    return kPattern == Pattern::uniform ? F32(values[0]) : load(values + column);
+}
+
+template <bool kWhole>
+BNORM_INLINE F32 load_lanes(const float* address, std::int64_t lanes) {
+    return kWhole ? load(address) : load_first(address, lanes);
+}
+
+template <bool kWhole, bool kStream>
+BNORM_INLINE void store_lanes(float* address, F32 value, std::int64_t lanes) {
+    if (!kWhole) {
+        store_first(address, value, lanes);
+    } else if (kStream) {
+        stream(address, value);
+    } else {
+        store(address, value);
+    }
+}
+
+// Where the activation passes v on. NaN does not pass.
+template <Activation kActivation>
+BNORM_INLINE std::uint32_t passes(F32 v, F32 parameter) {
+    const std::uint32_t positive = bits(v > F32(0.0F));
+    return kActivation == Activation::clipped_relu ? positive & bits(v < parameter) : positive;
+}
+
+// The comparisons are false for NaN, which thereby stays NaN; -0 becomes +0.
+template <Activation kActivation>
+BNORM_INLINE F32 activate(F32 v, F32 parameter) {
+    const F32 zero(0.0F);
+    switch (kActivation) {
+    case Activation::identity: return v;
+    case Activation::relu: return xsimd::select(v <= zero, zero, v);
+    case Activation::leaky_relu: return xsimd::select(v > zero, v, v * parameter);
+    case Activation::clipped_relu: {
+        const F32 lower = xsimd::select(v <= zero, zero, v);
+        return xsimd::select(lower >= parameter, parameter, lower);
+    }
+    }
+    return v;
+}
+
+// Bit i of a mask is bit i%8 of byte i/8. A vector of four lanes shares its byte with a neighbour: the lower one writes
+// first and clears the upper half.
+BNORM_INLINE void store_mask(std::uint8_t* mask, std::int64_t bit, std::uint32_t value) {
+    std::uint8_t* byte = mask + bit / 8;
+    if (kWidth == 16) {
+        const std::uint16_t two = static_cast<std::uint16_t>(value);
+        __builtin_memcpy(byte, &two, sizeof two);
+    } else if (kWidth == 8 || bit % 8 == 0) {
+        *byte = static_cast<std::uint8_t>(value);
+    } else {
+        *byte = static_cast<std::uint8_t>(*byte | value << 4);
+    }
+}
+
+// The kWidth bits from any bit on. Reads up to two bytes past the last of them: masks end with that many spare bytes.
+BNORM_INLINE std::uint32_t load_mask(const std::uint8_t* mask, std::int64_t bit) {
+    const std::uint8_t* byte = mask + bit / 8;
+    std::uint32_t value = static_cast<std::uint32_t>(byte[0]) | static_cast<std::uint32_t>(byte[1]) << 8;
+    if (kWidth == 16) {
+        value |= static_cast<std::uint32_t>(byte[2]) << 16;
+    }
+    return value >> (bit % 8) & ((1U << kWidth) - 1U);
+}
+
+constexpr bool is_sign_gate(Gate gate) {
+    return gate == Gate::sign_relu || gate == Gate::sign_leaky_relu || gate == Gate::sign_clipped_relu;
+}
+constexpr bool is_mask_gate(Gate gate) { return gate == Gate::mask_drop || gate == Gate::mask_leaky; }
+constexpr bool is_leaky_gate(Gate gate) { return gate == Gate::mask_leaky || gate == Gate::sign_leaky_relu; }
+
+// dy through the derivative of the activation, given where that passed: by bits of a mask, or as the output v = fma(e, scale,
+// shift) that forward computed from the same operands with the same rounding.
+template <Gate kGate>
+BNORM_INLINE F32 gate_by_mask(F32 dy, std::uint32_t passed, F32 parameter) {
+    return xsimd::select(mask_from_bits(passed), dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
+}
+template <Gate kGate>
+BNORM_INLINE F32 gate_by_sign(F32 dy, F32 v, F32 parameter) {
+    if (kGate == Gate::sign_clipped_relu) {
+        return xsimd::select((v > F32(0.0F)) & (v < parameter), dy, F32(0.0F));
+    }
+    return xsimd::select(v > F32(0.0F), dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
+}
+
+// Rows that one turn of a periodic kernel takes together, so that a load of parameters serves all of them.
+constexpr std::int64_t kRowsAtOnce = 4;
+
+// Elements before the first 64-byte boundary, for streaming a row that starts anywhere.
+BNORM_INLINE std::int64_t lanes_to_boundary(const float* address) {
+    const std::uintptr_t bytes = static_cast<std::uintptr_t>(kWidth) * sizeof(float);
+    const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(address) % bytes;
+    return static_cast<std::int64_t>(past == 0 ? 0 : (bytes - past) / sizeof(float));
+}
+
+} // namespace
+} // namespace bnorm::kernels
+
+#endif

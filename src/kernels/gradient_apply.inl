@@ -1,0 +1,130 @@
+// dx = fma(scale, dy', fma(x_scale, x - center, offset)) and dresidual = dy'; with fixed statistics dx = scale * dy'.
+#ifndef BNORM_KERNELS_GRADIENT_APPLY_INL
+#define BNORM_KERNELS_GRADIENT_APPLY_INL
+
+#include "kernels/elementwise.inl"
+
+namespace bnorm::kernels {
+namespace {
+
+template <int kVariant>
+struct GradientApplyVariant {
+    static constexpr auto gate = static_cast<Gate>(kVariant % kGates);
+    static constexpr bool fixed = (kVariant / kGates & 1) != 0;
+    static constexpr bool dresidual = (kVariant / kGates & 2) != 0;
+    static constexpr bool stream = (kVariant / kGates & 4) != 0;
+    static constexpr bool reads_x = !fixed || is_sign_gate(gate);
+};
+
+struct GradientApplyParameters {
+    F32 center;
+    F32 scale;
+    F32 shift;
+    F32 x_scale;
+    F32 offset;
+    F32 activation;
+};
+
+struct GradientApplyRow {
+    const float* dy;
+    const float* x;
+    const std::uint8_t* mask;
+    float* dx;
+    float* dresidual;
+};
+
+BNORM_INLINE GradientApplyRow gradient_apply_row(const GradientApply& task, std::int64_t row) {
+    return {task.dy + row * task.dy_stride, task.x + row * task.x_stride, task.mask + row * task.mask_stride,
+            task.dx + row * task.dx_stride, task.dresidual + row * task.dresidual_stride};
+}
+
+template <class Variant, Pattern kPattern>
+BNORM_INLINE GradientApplyParameters gradient_apply_parameters(const GradientApply& task, std::int64_t column) {
+    const F32 none(0.0F);
+    constexpr bool kSign = is_sign_gate(Variant::gate);
+    return {Variant::reads_x ? parameter<kPattern>(task.center, column) : none,
+            parameter<kPattern>(task.scale, column),
+            kSign ? parameter<kPattern>(task.shift, column) : none,
+            Variant::fixed ? none : parameter<kPattern>(task.x_scale, column),
+            Variant::fixed ? none : parameter<kPattern>(task.offset, column),
+            F32(task.activation_parameter)};
+}
+
+template <class Variant, bool kWhole, bool kStream>
+BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_t column, std::int64_t lanes,
+                                        const GradientApplyParameters& parameters) {
+    F32 dy = load_lanes<kWhole>(row.dy + column, lanes);
+    F32 e(0.0F);
+    if (Variant::reads_x) {
+        e = load_lanes<kWhole>(row.x + column, lanes) - parameters.center;
+    }
+    if (is_mask_gate(Variant::gate)) {
+        dy = gate_by_mask<Variant::gate>(dy, load_mask(row.mask, column), parameters.activation);
+    }
+    if (is_sign_gate(Variant::gate)) {
+        dy = gate_by_sign<Variant::gate>(dy, fma(e, parameters.scale, parameters.shift), parameters.activation);
+    }
+    if (Variant::dresidual) {
+        store_lanes<kWhole, kStream>(row.dresidual + column, dy, lanes);
+    }
+    const F32 dx = Variant::fixed ? parameters.scale * dy
+                                  : fma(parameters.scale, dy, fma(parameters.x_scale, e, parameters.offset));
+    store_lanes<kWhole, kStream>(row.dx + column, dx, lanes);
+}
+
+template <int kVariant>
+BNORM_KERNEL void gradient_apply_uniform(const GradientApply& task) {
+    using Variant = GradientApplyVariant<kVariant>;
+    const auto parameters = gradient_apply_parameters<Variant, Pattern::uniform>(task, 0);
+    for (std::int64_t r = 0; r < task.rows; ++r) {
+        const GradientApplyRow row = gradient_apply_row(task, r);
+        std::int64_t c = 0;
+        if (Variant::stream && lanes_to_boundary(row.dx) != 0) {
+            const std::int64_t head = lanes_to_boundary(row.dx);
+            c = head < task.columns ? head : task.columns;
+            gradient_apply_vector<Variant, false, false>(row, 0, c, parameters);
+        }
+        for (; c + kWidth <= task.columns; c += kWidth) {
+            gradient_apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
+        }
+        if (c < task.columns) {
+            gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
+        }
+    }
+}
+
+template <class Variant, std::int64_t kRows>
+BNORM_INLINE void gradient_apply_rows(const GradientApply& task, std::int64_t first) {
+    std::int64_t c = 0;
+    for (; c + kWidth <= task.columns; c += kWidth) {
+        const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
+        for (std::int64_t r = 0; r < kRows; ++r) {
+            gradient_apply_vector<Variant, true, Variant::stream>(gradient_apply_row(task, first + r), c, kWidth,
+                                                                  parameters);
+        }
+    }
+    if (c < task.columns) {
+        const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
+        for (std::int64_t r = 0; r < kRows; ++r) {
+            gradient_apply_vector<Variant, false, false>(gradient_apply_row(task, first + r), c, task.columns - c,
+                                                         parameters);
+        }
+    }
+}
+
+template <int kVariant>
+BNORM_KERNEL void gradient_apply_periodic(const GradientApply& task) {
+    using Variant = GradientApplyVariant<kVariant>;
+    std::int64_t r = 0;
+    for (; r + kRowsAtOnce <= task.rows; r += kRowsAtOnce) {
+        gradient_apply_rows<Variant, kRowsAtOnce>(task, r);
+    }
+    for (; r < task.rows; ++r) {
+        gradient_apply_rows<Variant, 1>(task, r);
+    }
+}
+
+} // namespace
+} // namespace bnorm::kernels
+
+#endif

@@ -1,0 +1,135 @@
+// What the kernels of every ISA provide: a plain struct of function pointers, and the plain structs they take.
+//
+// A kernel works on `rows` rows of `columns` contiguous elements; strides are signed and count elements (mask strides count
+// bytes). Its per-channel parameters follow one of two patterns:
+//   uniform   all rows belong to one channel: each parameter array holds one value, which is broadcast;
+//   periodic  each column has its own parameters: the arrays hold `columns` values, readable up to the next multiple of
+//             kLanes.
+// Kernels allocate nothing, throw nothing, know no threads, and never touch an element outside the rows.
+#ifndef BNORM_KERNELS_KERNEL_TABLE_HPP
+#define BNORM_KERNELS_KERNEL_TABLE_HPP
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bnorm::kernels {
+
+// Sums are formed on this many virtual f32 lanes on every ISA, so that all of them round alike.
+constexpr std::int64_t kLanes = 16;
+
+// The most columns that one call of moments_periodic takes: its shifts live on the stack.
+constexpr std::int64_t kMaxMomentColumns = 512;
+
+enum class Activation : std::int32_t { identity, relu, leaky_relu, clipped_relu };
+constexpr int kActivations = 4;
+
+// How dy becomes dy': where the activation passed its argument on it stays, elsewhere it is dropped (or, for leaky ReLU,
+// multiplied by the slope). Where it passed is read from a mask or computed again from x as the sign of the output.
+enum class Gate : std::int32_t {
+    none,
+    mask_drop,
+    mask_leaky,
+    sign_relu,
+    sign_leaky_relu,
+    sign_clipped_relu,
+};
+constexpr int kGates = 6;
+
+// y = act(fma(x - center, scale, shift) + residual)
+struct Apply {
+    const float* x;
+    const float* residual;
+    float* y;
+    std::uint8_t* mask; // one bit an element, each row starting at a byte
+    std::int64_t rows;
+    std::int64_t columns;
+    std::int64_t x_stride;
+    std::int64_t residual_stride;
+    std::int64_t y_stride;
+    std::int64_t mask_stride;
+    const float* center;
+    const float* scale;
+    const float* shift;
+    float activation_parameter;
+};
+
+// sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten.
+// uniform: one value each; periodic: `columns` values, writable up to the next multiple of kLanes.
+struct GradientSums {
+    const float* dy;
+    const float* x;
+    const std::uint8_t* mask;
+    std::int64_t mask_bit; // of the first element of each row, counted from the row's first byte
+    std::int64_t rows;
+    std::int64_t columns;
+    std::int64_t dy_stride;
+    std::int64_t x_stride;
+    std::int64_t mask_stride;
+    const float* center;
+    const float* scale; // scale and shift as in Apply: for the sign gates
+    const float* shift;
+    float activation_parameter;
+    double* sum_dy;
+    double* sum_dy_centered_x;
+};
+
+// dx = fma(scale, dy', fma(x_scale, x - center, offset)), or with fixed statistics dx = scale * dy'; dresidual = dy'
+struct GradientApply {
+    const float* dy;
+    const float* x;
+    const std::uint8_t* mask;
+    float* dx;
+    float* dresidual;
+    std::int64_t rows;
+    std::int64_t columns;
+    std::int64_t dy_stride;
+    std::int64_t x_stride;
+    std::int64_t mask_stride;
+    std::int64_t dx_stride;
+    std::int64_t dresidual_stride;
+    const float* center;
+    const float* scale;
+    const float* shift; // as in Apply: for the sign gates
+    const float* x_scale;
+    const float* offset;
+    float activation_parameter;
+};
+
+// Variants of a kernel are instantiated at compile time and found by index.
+constexpr int kApplyVariants = kActivations * 2 * 2 * 2;
+constexpr int apply_variant(Activation activation, bool residual, bool mask, bool stream) {
+    return static_cast<int>(activation) + kActivations * ((residual ? 1 : 0) + (mask ? 2 : 0) + (stream ? 4 : 0));
+}
+constexpr int kGradientApplyVariants = kGates * 2 * 2 * 2;
+constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool stream) {
+    return static_cast<int>(gate) + kGates * ((fixed ? 1 : 0) + (dresidual ? 2 : 0) + (stream ? 4 : 0));
+}
+
+struct KernelTable {
+    // Mean and M2 = sum((x-mean)^2) of all elements.
+    void (*moments_uniform)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
+                            double* mean, double* m2);
+    // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of kLanes.
+    void (*moments_periodic)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
+                             double* mean, double* m2);
+    // Merges b into a; arrays are readable and writable up to the next multiple of kLanes.
+    void (*merge_moments)(std::int64_t columns, double count_a, double* mean_a, double* m2_a, double count_b,
+                          const double* mean_b, const double* m2_b);
+    // `stream` variants store past the cache: y, dx and dresidual and their strides must be multiples of 64 bytes
+    // (uniform: multiples of 4 bytes suffice), and the caller fences with fence_streams before another thread reads them.
+    void (*apply_uniform[kApplyVariants])(const Apply&);
+    void (*apply_periodic[kApplyVariants])(const Apply&);
+    void (*gradient_sums_uniform[kGates])(const GradientSums&);
+    void (*gradient_sums_periodic[kGates])(const GradientSums&);
+    void (*gradient_apply_uniform[kGradientApplyVariants])(const GradientApply&);
+    void (*gradient_apply_periodic[kGradientApplyVariants])(const GradientApply&);
+    void (*fence_streams)();
+};
+
+extern const KernelTable kSse2Kernels;
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+
+} // namespace bnorm::kernels
+
+#endif

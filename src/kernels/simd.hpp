@@ -1,0 +1,172 @@
+// The vector types and operations of the ISA that the including file is compiled for. The only file that knows xsimd and
+// intrinsics. Everything has internal linkage: see README, "Adding an ISA".
+#ifndef BNORM_KERNELS_SIMD_HPP
+#define BNORM_KERNELS_SIMD_HPP
+
+#include <cstddef>
+#include <cstdint>
+
+#include <immintrin.h>
+#include <xsimd/xsimd.hpp>
+
+#define BNORM_INLINE static inline __attribute__((always_inline))
+// xsimd's functions are ordinary inline templates: without flatten the compiler may leave one out of line as a weak symbol,
+// and the linker may pick that copy for a file of another ISA.
+#define BNORM_KERNEL __attribute__((flatten)) static
+
+namespace bnorm::kernels {
+namespace {
+
+#if defined(__AVX512F__)
+using Architecture = xsimd::avx512f;
+#elif defined(__AVX2__)
+using Architecture = xsimd::fma3<xsimd::avx2>;
+#else
+using Architecture = xsimd::sse2;
+#endif
+
+using F32 = xsimd::batch<float, Architecture>;
+using F64 = xsimd::batch<double, Architecture>;
+using Mask = xsimd::batch_bool<float, Architecture>;
+
+constexpr std::int64_t kWidth = static_cast<std::int64_t>(F32::size);
+constexpr std::int64_t kWidthF64 = static_cast<std::int64_t>(F64::size);
+
+BNORM_INLINE F32 load(const float* address) { return F32::load_unaligned(address); }
+BNORM_INLINE F64 load(const double* address) { return F64::load_unaligned(address); }
+BNORM_INLINE void store(float* address, F32 value) { value.store_unaligned(address); }
+BNORM_INLINE void store(double* address, F64 value) { value.store_unaligned(address); }
+
+#if defined(__AVX512F__)
+
+// xsimd 8.1 multiplies, then adds; 9.0 and later have it.
+BNORM_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a.data, b.data, c.data); }
+// Run-time masks: xsimd 14 has none for a count either.
+BNORM_INLINE __mmask16 first_lanes(std::int64_t count) { return static_cast<__mmask16>((1U << count) - 1U); }
+BNORM_INLINE F32 load_first(const float* address, std::int64_t count) {
+    return _mm512_maskz_loadu_ps(first_lanes(count), address);
+}
+BNORM_INLINE void store_first(float* address, F32 value, std::int64_t count) {
+    _mm512_mask_storeu_ps(address, first_lanes(count), value.data);
+}
+BNORM_INLINE F32 keep_first(F32 value, std::int64_t count) {
+    return _mm512_maskz_mov_ps(first_lanes(count), value.data);
+}
+// Non-temporal stores: xsimd 14 has none.
+BNORM_INLINE void stream(float* address, F32 value) { _mm512_stream_ps(address, value.data); }
+// batch_bool::mask and from_mask came with xsimd 9 and 11.
+BNORM_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(mask.data); }
+BNORM_INLINE std::uint32_t bits(xsimd::batch_bool<double, Architecture> mask) {
+    return static_cast<std::uint32_t>(mask.data);
+}
+BNORM_INLINE Mask mask_from_bits(std::uint32_t value) { return Mask(static_cast<__mmask16>(value)); }
+// f32 to f64 of twice as many registers: xsimd 14 has widen.
+BNORM_INLINE F64 widen_low(F32 value) { return _mm512_cvtps_pd(_mm512_castps512_ps256(value.data)); }
+BNORM_INLINE F64 widen_high(F32 value) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(value.data, 1)); }
+
+#elif defined(__AVX2__)
+
+// Eight lanes starting at 8 - count: the first `count` are on.
+alignas(64) constexpr std::int32_t kLaneSwitches[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+BNORM_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a.data, b.data, c.data); }
+BNORM_INLINE __m256i first_lanes(std::int64_t count) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneSwitches + 8 - count));
+}
+BNORM_INLINE F32 load_first(const float* address, std::int64_t count) {
+    return _mm256_maskload_ps(address, first_lanes(count));
+}
+// In halves rather than by vmaskmovps, whose store form takes tens of cycles on AMD.
+BNORM_INLINE void store_first(float* address, F32 value, std::int64_t count) {
+    __m128 rest = _mm256_castps256_ps128(value.data);
+    if (count & 8) {
+        _mm256_storeu_ps(address, value.data);
+        return;
+    }
+    if (count & 4) {
+        _mm_storeu_ps(address, rest);
+        rest = _mm256_extractf128_ps(value.data, 1);
+        address += 4;
+    }
+    if (count & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(address), rest);
+        rest = _mm_movehl_ps(rest, rest);
+        address += 2;
+    }
+    if (count & 1) {
+        _mm_store_ss(address, rest);
+    }
+}
+BNORM_INLINE F32 keep_first(F32 value, std::int64_t count) {
+    return _mm256_and_ps(value.data, _mm256_castsi256_ps(first_lanes(count)));
+}
+BNORM_INLINE void stream(float* address, F32 value) { _mm256_stream_ps(address, value.data); }
+BNORM_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(_mm256_movemask_ps(mask.data)); }
+BNORM_INLINE std::uint32_t bits(xsimd::batch_bool<double, Architecture> mask) {
+    return static_cast<std::uint32_t>(_mm256_movemask_pd(mask.data));
+}
+BNORM_INLINE Mask mask_from_bits(std::uint32_t value) {
+    const __m256i lane_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i on = _mm256_and_si256(_mm256_set1_epi32(static_cast<std::int32_t>(value)), lane_bit);
+    return Mask(_mm256_castsi256_ps(_mm256_cmpeq_epi32(on, lane_bit)));
+}
+BNORM_INLINE F64 widen_low(F32 value) { return _mm256_cvtps_pd(_mm256_castps256_ps128(value.data)); }
+BNORM_INLINE F64 widen_high(F32 value) { return _mm256_cvtps_pd(_mm256_extractf128_ps(value.data, 1)); }
+
+#else
+
+alignas(64) constexpr std::int32_t kLaneSwitches[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+
+// SSE2 has no fused multiply-add: this rounds twice, which is why SSE2 promises accuracy but not the other ISAs' bits.
+BNORM_INLINE F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
+BNORM_INLINE F32 load_first(const float* address, std::int64_t count) {
+    switch (count) {
+    case 0: return _mm_setzero_ps();
+    case 1: return _mm_load_ss(address);
+    case 2: return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(address)));
+    case 3:
+        return _mm_movelh_ps(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(address))),
+                             _mm_load_ss(address + 2));
+    default: return _mm_loadu_ps(address);
+    }
+}
+BNORM_INLINE void store_first(float* address, F32 value, std::int64_t count) {
+    __m128 rest = value.data;
+    if (count & 4) {
+        _mm_storeu_ps(address, rest);
+        return;
+    }
+    if (count & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(address), rest);
+        rest = _mm_movehl_ps(rest, rest);
+        address += 2;
+    }
+    if (count & 1) {
+        _mm_store_ss(address, rest);
+    }
+}
+BNORM_INLINE F32 keep_first(F32 value, std::int64_t count) {
+    const __m128i on = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kLaneSwitches + 4 - count));
+    return _mm_and_ps(value.data, _mm_castsi128_ps(on));
+}
+BNORM_INLINE void stream(float* address, F32 value) { _mm_stream_ps(address, value.data); }
+BNORM_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(_mm_movemask_ps(mask.data)); }
+BNORM_INLINE std::uint32_t bits(xsimd::batch_bool<double, Architecture> mask) {
+    return static_cast<std::uint32_t>(_mm_movemask_pd(mask.data));
+}
+BNORM_INLINE Mask mask_from_bits(std::uint32_t value) {
+    const __m128i lane_bit = _mm_setr_epi32(1, 2, 4, 8);
+    const __m128i on = _mm_and_si128(_mm_set1_epi32(static_cast<std::int32_t>(value)), lane_bit);
+    return Mask(_mm_castsi128_ps(_mm_cmpeq_epi32(on, lane_bit)));
+}
+BNORM_INLINE F64 widen_low(F32 value) { return _mm_cvtps_pd(value.data); }
+BNORM_INLINE F64 widen_high(F32 value) { return _mm_cvtps_pd(_mm_movehl_ps(value.data, value.data)); }
+
+#endif
+
+BNORM_INLINE void fence() { _mm_sfence(); }
+
+} // namespace
+} // namespace bnorm::kernels
+
+#endif

@@ -1,0 +1,50 @@
+// Fills the table of one ISA. Included once by each ISA's file, which defines BNORM_KERNEL_TABLE as the table's name.
+#ifndef BNORM_KERNELS_TABLE_INL
+#define BNORM_KERNELS_TABLE_INL
+
+#include "kernels/apply.inl"
+#include "kernels/gradient_apply.inl"
+#include "kernels/moments.inl"
+#include "kernels/gradient_sums.inl"
+
+namespace bnorm::kernels {
+namespace {
+
+BNORM_KERNEL void fence_streams() { fence(); }
+
+// All variants of a kernel by index, without std::index_sequence (kernel files use nothing of std).
+#define BNORM_EIGHT(kernel, n)                                                                                         \
+    kernel<(n)>, kernel<(n) + 1>, kernel<(n) + 2>, kernel<(n) + 3>, kernel<(n) + 4>, kernel<(n) + 5>, kernel<(n) + 6>,  \
+        kernel<(n) + 7>
+#define BNORM_APPLY_VARIANTS(kernel)                                                                                   \
+    { BNORM_EIGHT(kernel, 0), BNORM_EIGHT(kernel, 8), BNORM_EIGHT(kernel, 16), BNORM_EIGHT(kernel, 24) }
+#define BNORM_GRADIENT_APPLY_VARIANTS(kernel)                                                                          \
+    {                                                                                                                  \
+        BNORM_EIGHT(kernel, 0), BNORM_EIGHT(kernel, 8), BNORM_EIGHT(kernel, 16), BNORM_EIGHT(kernel, 24),              \
+            BNORM_EIGHT(kernel, 32), BNORM_EIGHT(kernel, 40)                                                           \
+    }
+#define BNORM_GATES(kernel)                                                                                            \
+    {                                                                                                                  \
+        kernel<Gate::none>, kernel<Gate::mask_drop>, kernel<Gate::mask_leaky>, kernel<Gate::sign_relu>,                \
+            kernel<Gate::sign_leaky_relu>, kernel<Gate::sign_clipped_relu>                                             \
+    }
+
+} // namespace
+
+extern const KernelTable BNORM_KERNEL_TABLE;
+const KernelTable BNORM_KERNEL_TABLE = {
+    moments_uniform,
+    moments_periodic,
+    merge_moments,
+    BNORM_APPLY_VARIANTS(apply_uniform),
+    BNORM_APPLY_VARIANTS(apply_periodic),
+    BNORM_GATES(gradient_sums_uniform),
+    BNORM_GATES(gradient_sums_periodic),
+    BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_uniform),
+    BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_periodic),
+    fence_streams,
+};
+
+} // namespace bnorm::kernels
+
+#endif

@@ -1,0 +1,137 @@
+#include "plan/geometry.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace bnorm::plan {
+namespace {
+
+// A block of one channel's elements is at most this long: 16 KiB, half of the smallest L1 cache.
+constexpr std::int64_t kBlockElements = 4096;
+// A block of columns is at most this high. The sums of a block are closed once, which costs as much as about 16 rows.
+constexpr std::int64_t kBlockRows = 256;
+// Rows are made at least this long where pixels are short: below it, loop overhead shows.
+constexpr std::int64_t kMinRowLength = 256;
+// And at most this long: their parameters stay in L1, and their partial sums below 1 % of the tensor.
+constexpr std::int64_t kMaxRowLength = 512;
+constexpr std::int64_t kMaxRowLengthOfLargeTensors = 2048;
+constexpr std::int64_t kLargeTensorElements = std::int64_t{1} << 22;
+
+std::int64_t divide_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return divide_up(value, multiple) * multiple; }
+
+std::int64_t dense_or(std::int64_t stride, std::int64_t dense) { return stride == 0 ? dense : stride; }
+
+void make_planes(Geometry& geometry, std::int64_t images, std::int64_t plane) {
+    geometry.kind = MatrixKind::planes;
+    geometry.rows = images;
+    geometry.row_length = geometry.channels * plane;
+    geometry.columns_per_channel = plane;
+    geometry.short_planes = plane < kMinLongPlane;
+    geometry.mask_row_bytes = geometry.short_planes ? round_up(geometry.channels, kLanes) / kLanes * 2 * plane
+                                                    : geometry.channels * (divide_up(plane, kLanes) * 2);
+}
+
+void make_columns(Geometry& geometry, std::int64_t rows, std::int64_t columns_per_channel) {
+    geometry.kind = MatrixKind::columns;
+    geometry.rows = rows;
+    geometry.row_length = geometry.channels * columns_per_channel;
+    geometry.columns_per_channel = columns_per_channel;
+    geometry.mask_row_bytes = divide_up(geometry.row_length, kLanes) * 2;
+}
+
+// Pixels to take as one row, so that rows are long and no vector is partial; 1 if that would make rows too long.
+std::int64_t pixels_per_row(std::int64_t channels, std::int64_t pixels) {
+    const std::int64_t longest =
+        channels * pixels >= kLargeTensorElements ? kMaxRowLengthOfLargeTensors : kMaxRowLength;
+    const std::int64_t whole = kLanes / std::gcd(channels, kLanes);
+    const std::int64_t count = channels * whole >= kMinRowLength ? whole : whole * (kMinRowLength / (channels * whole));
+    return channels * count <= longest && count <= pixels ? count : 1;
+}
+
+void join_pixels(Geometry& geometry) {
+    const std::int64_t pixels = geometry.rows;
+    const std::int64_t count = pixels_per_row(geometry.channels, pixels);
+    if (count == 1) {
+        return;
+    }
+    make_columns(geometry, pixels / count, count);
+    geometry.interleaved = true;
+    geometry.tail_columns = pixels % count * geometry.channels;
+    geometry.x_stride = geometry.y_stride = geometry.residual_stride = geometry.row_length;
+}
+
+} // namespace
+
+std::int64_t BlockGrid::row_blocks() const { return divide_up(rows, rows_per_block); }
+std::int64_t BlockGrid::column_blocks() const { return divide_up(columns, columns_per_block); }
+
+Block BlockGrid::at(std::int64_t index) const {
+    const std::int64_t row = index / column_blocks() * rows_per_block;
+    const std::int64_t column = index % column_blocks() * columns_per_block;
+    return {row, std::min(rows_per_block, rows - row), column, std::min(columns_per_block, columns - column)};
+}
+
+std::int64_t split_tree(std::int64_t count) {
+    return static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(count - 1)));
+}
+
+BlockGrid Geometry::grid() const {
+    BlockGrid grid;
+    grid.rows = rows;
+    if (kind == MatrixKind::columns) {
+        grid.columns = grid.columns_per_block = row_length;
+        grid.rows_per_block = std::max(kLanes / 2, round_up(divide_up(rows, std::max<std::int64_t>(1, divide_up(rows, kBlockRows))), kLanes / 2));
+        return grid;
+    }
+    grid.columns = columns_per_channel;
+    const std::int64_t pieces = divide_up(grid.columns, kBlockElements);
+    grid.columns_per_block = std::min(grid.columns, round_up(divide_up(grid.columns, pieces), 8 * kLanes));
+    const std::int64_t most_rows = pieces > 1 ? 1 : kBlockElements / grid.columns;
+    grid.rows_per_block = std::max<std::int64_t>(1, divide_up(rows, std::max<std::int64_t>(1, divide_up(rows, most_rows))));
+    return grid;
+}
+
+std::int64_t Geometry::mask_bit(std::int64_t column) const {
+    if (kind == MatrixKind::planes && !short_planes) {
+        const std::int64_t plane_bits = divide_up(columns_per_channel, kLanes) * kLanes;
+        return column / columns_per_channel * plane_bits + column % columns_per_channel;
+    }
+    return column;
+}
+
+std::int64_t Geometry::mask_bytes() const {
+    const std::int64_t all_rows = rows + (tail_columns > 0 ? 1 : 0);
+    return elements() == 0 ? 0 : all_rows * mask_row_bytes + kMaskSpareBytes;
+}
+
+Geometry make_geometry(const bnorm_problem& problem) {
+    Geometry geometry;
+    geometry.channels = problem.channels;
+    geometry.elements_per_channel = problem.batch * problem.spatial;
+    const bool channels_first = problem.layout == BNORM_NCHW && problem.spatial != 1;
+    const std::int64_t dense = problem.channels * (channels_first ? problem.spatial : 1);
+    geometry.x_stride = dense_or(problem.x_stride, dense);
+    geometry.y_stride = dense_or(problem.y_stride, dense);
+    geometry.residual_stride = dense_or(problem.residual_stride, dense);
+    const bool is_dense = geometry.x_stride == dense && geometry.y_stride == dense && geometry.residual_stride == dense;
+    if (geometry.elements() == 0) {
+        return geometry;
+    }
+    if (channels_first && problem.spatial >= kMinPlane) {
+        make_planes(geometry, problem.batch, problem.spatial);
+    } else if (channels_first) {
+        make_columns(geometry, problem.batch, problem.spatial);
+    } else if (problem.channels == 1 && is_dense && geometry.elements_per_channel >= kMinPlane) {
+        make_planes(geometry, 1, geometry.elements_per_channel);
+    } else {
+        make_columns(geometry, geometry.elements_per_channel, 1);
+        if (is_dense) {
+            join_pixels(geometry);
+        }
+    }
+    return geometry;
+}
+
+} // namespace bnorm::plan
