@@ -51,7 +51,8 @@ BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::in
         v = v + load_lanes<kWhole>(row.residual + column, lanes);
     }
     if (Variant::mask) {
-        store_mask(row.mask, column, passes<Variant::activation>(v, parameters.activation));
+        const std::uint32_t passed = passes<Variant::activation>(v, parameters.activation);
+        store_mask(row.mask, column, kWhole ? passed : passed & ((1U << lanes) - 1U));
     }
     store_lanes<kWhole, kStream>(row.y + column, activate<Variant::activation>(v, parameters.activation), lanes);
 }

@@ -287,7 +287,7 @@ BNORM_INLINE std::uint32_t close_columns(double n, const float* shifts, double* 
         store(mean, halves[half] + sum * F64(1.0 / n));
         store(m2, closed);
     }
-    return refused;
+    return n == 1.0 ? 0 : refused; // a single row is its own shift: M2 = 0 is exact
 }
 
 __attribute__((noinline)) void sum_columns_again(const Rows& block, std::int64_t c, std::uint32_t refused, double* mean,

@@ -1,0 +1,65 @@
+// The operations on gradients.
+#ifndef BNORM_OPS_BACKWARD_HPP
+#define BNORM_OPS_BACKWARD_HPP
+
+#include "ops/tensors.hpp"
+
+namespace bnorm::ops {
+
+struct GradientTensors {
+    const void* dy;
+    const void* x; // nullptr: not needed
+    const float* gamma;
+    const float* beta;
+    const void* mask;
+    void* dx;
+    void* dresidual;
+};
+
+// How dy becomes dy': see kernels/kernel_table.hpp.
+kernels::Gate gate_of(bnorm_activation activation, bool mask);
+
+struct Statistics {
+    double mean;
+    double inv_std;
+};
+
+// What they share: the sums, the elementwise pass and their coefficients.
+class Gradient : public Operation {
+  public:
+    Gradient(const Execution& execution, const GradientTensors& tensors, bool fixed)
+        : execution_(execution), tensors_(tensors), fixed_(fixed),
+          gate_(gate_of(execution.problem.activation, tensors.mask != nullptr)) {}
+
+    bool applies() const final { return tensors_.dx != nullptr || tensors_.dresidual != nullptr; }
+    int coefficients() const final { return plan::kCoefficients; }
+    void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const final;
+
+  protected:
+    ~Gradient() = default;
+
+    void reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
+                         double* sum_dy_centered_x) const;
+    // For the sums and for apply with fixed statistics.
+    void set_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics) const;
+    // For apply through batch statistics; sum_dy_centered_x is about the mean.
+    void set_batch_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics, double count,
+                                double sum_dy, double sum_dy_centered_x) const;
+
+    const Execution& execution_;
+    const GradientTensors tensors_;
+    const bool fixed_;
+    const kernels::Gate gate_;
+
+  private:
+    kernels::GradientApply apply_task(const plan::Block& block, const Coefficients& coefficients) const;
+};
+
+void backward(const Execution& execution, const bnorm_backward_args& args);
+void backward_fixed(const Execution& execution, const bnorm_backward_fixed_args& args);
+void gradient_sums(const Execution& execution, const bnorm_gradient_sums_args& args);
+void gradient_apply(const Execution& execution, const bnorm_gradient_apply_args& args);
+
+} // namespace bnorm::ops
+
+#endif

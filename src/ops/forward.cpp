@@ -1,0 +1,49 @@
+#include "ops/forward.hpp"
+
+#include "ops/statistics.hpp"
+
+namespace bnorm::ops {
+
+void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, double mean, double inv_std) const {
+    const std::int64_t channel = range.first + index;
+    const double center = center_of(mean);
+    const double scale = static_cast<double>(value_or(tensors_.gamma, channel, 1.0F)) * inv_std;
+    const double beta = static_cast<double>(value_or(tensors_.beta, channel, 0.0F));
+    range.coefficients[kCenter][index] = static_cast<float>(center);
+    range.coefficients[kScale][index] = static_cast<float>(scale);
+    range.coefficients[kShift][index] = static_cast<float>(beta - scale * (mean - center));
+}
+
+void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const {
+    const plan::Geometry& geometry = execution_.passes.geometry;
+    const MaskAddress mask = mask_address(geometry, block);
+    kernels::Apply task{};
+    task.x = block_address(static_cast<const float*>(tensors_.x), geometry.x_stride, block);
+    task.residual = block_address(static_cast<const float*>(tensors_.residual), geometry.residual_stride, block);
+    task.y = block_address(static_cast<float*>(tensors_.y), geometry.y_stride, block);
+    task.mask = tensors_.mask == nullptr ? nullptr : static_cast<std::uint8_t*>(tensors_.mask) + mask.byte;
+    task.rows = block.rows;
+    task.columns = block.columns;
+    task.x_stride = geometry.x_stride;
+    task.residual_stride = task.residual == nullptr ? 0 : geometry.residual_stride;
+    task.y_stride = geometry.y_stride;
+    task.mask_stride = task.mask == nullptr ? 0 : geometry.mask_row_bytes;
+    task.center = coefficients[kCenter];
+    task.scale = coefficients[kScale];
+    task.shift = coefficients[kShift];
+    task.activation_parameter = execution_.problem.activation_parameter;
+
+    const kernels::KernelTable& kernels = execution_.passes.kernels;
+    const bool in_place = tensors_.y == tensors_.x || tensors_.y == tensors_.residual;
+    const bool stream = !in_place && can_stream(execution_.passes.schedule, pattern, task.y, task.y_stride,
+                                                task.mask == nullptr);
+    const int variant = kernels::apply_variant(static_cast<kernels::Activation>(execution_.problem.activation),
+                                               task.residual != nullptr, task.mask != nullptr, stream);
+    const auto* table = pattern == Pattern::uniform ? kernels.apply_uniform : kernels.apply_periodic;
+    table[variant](task);
+    if (stream) {
+        kernels.fence_streams();
+    }
+}
+
+} // namespace bnorm::ops

@@ -1,0 +1,41 @@
+// The operations that write y.
+#ifndef BNORM_OPS_FORWARD_HPP
+#define BNORM_OPS_FORWARD_HPP
+
+#include "ops/tensors.hpp"
+
+namespace bnorm::ops {
+
+struct ForwardTensors {
+    const void* x;
+    const void* residual;
+    const float* gamma;
+    const float* beta;
+    void* y;
+    void* mask;
+};
+
+// What they share: the elementwise pass and its coefficients.
+class Forward : public Operation {
+  public:
+    Forward(const Execution& execution, const ForwardTensors& tensors) : execution_(execution), tensors_(tensors) {}
+
+    bool applies() const final { return true; }
+    int coefficients() const final { return kShift + 1; }
+    void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const final;
+
+  protected:
+    ~Forward() = default;
+    void set_coefficients(const ChannelRange& range, std::int64_t index, double mean, double inv_std) const;
+
+    const Execution& execution_;
+    const ForwardTensors tensors_;
+};
+
+void training_forward(const Execution& execution, const bnorm_training_forward_args& args);
+void inference(const Execution& execution, const bnorm_inference_args& args);
+void apply(const Execution& execution, const bnorm_apply_args& args);
+
+} // namespace bnorm::ops
+
+#endif

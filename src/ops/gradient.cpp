@@ -1,0 +1,120 @@
+#include "ops/backward.hpp"
+#include "ops/statistics.hpp"
+
+namespace bnorm::ops {
+
+kernels::Gate gate_of(bnorm_activation activation, bool mask) {
+    using kernels::Gate;
+    switch (activation) {
+    case BNORM_RELU: return mask ? Gate::mask_drop : Gate::sign_relu;
+    case BNORM_LEAKY_RELU: return mask ? Gate::mask_leaky : Gate::sign_leaky_relu;
+    case BNORM_CLIPPED_RELU: return mask ? Gate::mask_drop : Gate::sign_clipped_relu;
+    default: return Gate::none;
+    }
+}
+
+void Gradient::set_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics) const {
+    const std::int64_t channel = range.first + index;
+    const double center = center_of(statistics.mean);
+    const double scale = static_cast<double>(value_or(tensors_.gamma, channel, 1.0F)) * statistics.inv_std;
+    const double beta = static_cast<double>(value_or(tensors_.beta, channel, 0.0F));
+    const bool gate_only = tensors_.dx == nullptr && tensors_.dresidual != nullptr;
+    range.coefficients[kCenter][index] = static_cast<float>(center);
+    range.coefficients[kScale][index] = gate_only ? 1.0F : static_cast<float>(scale);
+    range.coefficients[kShift][index] = static_cast<float>(beta - scale * (statistics.mean - center));
+    range.coefficients[kXScale][index] = 0.0F;
+    range.coefficients[kOffset][index] = 0.0F;
+}
+
+// dx = A*dy' + B*(x-mean) + D with A = gamma*inv_std, B = -A*inv_std^2*sum(dy'*(x-mean))/m, D = -A*sum(dy')/m
+// (Ioffe and Szegedy 2015, section 3). The kernel subtracts only the center from x: the rest goes into the offset.
+void Gradient::set_batch_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics,
+                                      double count, double sum_dy, double sum_dy_centered_x) const {
+    const double scale = static_cast<double>(value_or(tensors_.gamma, range.first + index, 1.0F)) * statistics.inv_std;
+    const double x_scale = -scale * statistics.inv_std * statistics.inv_std * sum_dy_centered_x / count;
+    const double offset = -scale * sum_dy / count - x_scale * (statistics.mean - center_of(statistics.mean));
+    range.coefficients[kXScale][index] = static_cast<float>(x_scale);
+    range.coefficients[kOffset][index] = static_cast<float>(offset);
+}
+
+void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                               double* sum_dy, double* sum_dy_centered_x) const {
+    const plan::Geometry& geometry = execution_.passes.geometry;
+    const MaskAddress mask = mask_address(geometry, block);
+    kernels::GradientSums task{};
+    task.dy = block_address(static_cast<const float*>(tensors_.dy), geometry.y_stride, block);
+    task.dy_stride = geometry.y_stride;
+    // Without x only sum_dy is of interest: any readable tensor of the shape will do.
+    task.x = tensors_.x == nullptr ? task.dy : block_address(static_cast<const float*>(tensors_.x), geometry.x_stride, block);
+    task.x_stride = tensors_.x == nullptr ? task.dy_stride : geometry.x_stride;
+    task.mask = tensors_.mask == nullptr ? nullptr : static_cast<const std::uint8_t*>(tensors_.mask) + mask.byte;
+    task.mask_bit = mask.bit;
+    task.mask_stride = task.mask == nullptr ? 0 : geometry.mask_row_bytes;
+    task.rows = block.rows;
+    task.columns = block.columns;
+    task.center = coefficients[kCenter];
+    task.scale = coefficients[kScale];
+    task.shift = coefficients[kShift];
+    task.activation_parameter = execution_.problem.activation_parameter;
+    task.sum_dy = sum_dy;
+    task.sum_dy_centered_x = sum_dy_centered_x;
+    const kernels::KernelTable& kernels = execution_.passes.kernels;
+    const auto* table = pattern == Pattern::uniform ? kernels.gradient_sums_uniform : kernels.gradient_sums_periodic;
+    table[static_cast<int>(gate_)](task);
+}
+
+kernels::GradientApply Gradient::apply_task(const plan::Block& block, const Coefficients& coefficients) const {
+    const plan::Geometry& geometry = execution_.passes.geometry;
+    kernels::GradientApply task{};
+    task.dy = block_address(static_cast<const float*>(tensors_.dy), geometry.y_stride, block);
+    task.x = block_address(static_cast<const float*>(tensors_.x), geometry.x_stride, block);
+    task.mask = tensors_.mask == nullptr
+                    ? nullptr
+                    : static_cast<const std::uint8_t*>(tensors_.mask) + mask_address(geometry, block).byte;
+    task.dx = block_address(static_cast<float*>(tensors_.dx), geometry.x_stride, block);
+    task.dresidual = block_address(static_cast<float*>(tensors_.dresidual), geometry.residual_stride, block);
+    task.rows = block.rows;
+    task.columns = block.columns;
+    task.dy_stride = geometry.y_stride;
+    task.x_stride = task.x == nullptr ? 0 : geometry.x_stride;
+    task.mask_stride = task.mask == nullptr ? 0 : geometry.mask_row_bytes;
+    task.dx_stride = geometry.x_stride;
+    task.dresidual_stride = task.dresidual == nullptr ? 0 : geometry.residual_stride;
+    task.center = coefficients[kCenter];
+    task.scale = coefficients[kScale];
+    task.shift = coefficients[kShift];
+    task.x_scale = coefficients[kXScale];
+    task.offset = coefficients[kOffset];
+    task.activation_parameter = execution_.problem.activation_parameter;
+    return task;
+}
+
+void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const {
+    kernels::GradientApply task = apply_task(block, coefficients);
+    bool gate_only = false;
+    if (task.dx == nullptr) {
+        // dresidual alone is the gated dy: set_coefficients has made the scale 1.
+        task.dx = task.dresidual;
+        task.dx_stride = task.dresidual_stride;
+        task.dresidual = nullptr;
+        task.dresidual_stride = 0;
+        gate_only = true;
+    }
+    const bool both = task.dresidual != nullptr;
+    const auto is_input = [&](const void* output) {
+        return output != nullptr && (output == tensors_.dy || output == tensors_.x);
+    };
+    const plan::Schedule& schedule = execution_.passes.schedule;
+    const bool in_place = is_input(tensors_.dx) || is_input(tensors_.dresidual);
+    const bool stream = !in_place && can_stream(schedule, pattern, task.dx, task.dx_stride, !both) &&
+                        (!both || can_stream(schedule, pattern, task.dresidual, task.dresidual_stride, false));
+    const int variant = kernels::gradient_apply_variant(gate_, fixed_ || gate_only, both, stream);
+    const kernels::KernelTable& kernels = execution_.passes.kernels;
+    const auto* table = pattern == Pattern::uniform ? kernels.gradient_apply_uniform : kernels.gradient_apply_periodic;
+    table[variant](task);
+    if (stream) {
+        kernels.fence_streams();
+    }
+}
+
+} // namespace bnorm::ops

@@ -1,0 +1,66 @@
+// An operation as its steps: begin, (reduce, finish) as often as it has reductions, apply. What to do is said by each
+// operation; in which order, on which thread and over which blocks is said once, in passes.cpp.
+#ifndef BNORM_OPS_OPERATION_HPP
+#define BNORM_OPS_OPERATION_HPP
+
+#include <array>
+#include <cstdint>
+
+#include "plan/geometry.hpp"
+#include "plan/schedule.hpp"
+
+namespace bnorm::ops {
+
+enum class Pattern { uniform, periodic };
+
+// Two sums a channel (or column): mean and M2, which merge after Chan, or sum(dy') and sum(dy'*(x-center)), which add.
+enum class SumKind { moments, gradient };
+
+// f32 parameters of the kernels, one a channel or one a column.
+enum Coefficient { kCenter, kScale, kShift, kXScale, kOffset };
+using Coefficients = std::array<float*, plan::kCoefficients>;
+
+inline Coefficients advance(Coefficients coefficients, std::int64_t count) {
+    for (float*& values : coefficients) {
+        values += count;
+    }
+    return coefficients;
+}
+
+// Channels that one call of begin or finish handles, and their scratch memory, whose arrays start at the first of them.
+struct ChannelRange {
+    std::int64_t first;
+    std::int64_t count;
+    std::array<std::array<double*, 2>, plan::kMaxReductions> sums;
+    Coefficients coefficients;
+};
+
+class Operation {
+  public:
+    Operation() = default;
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+
+    // How many reductions this execution runs: at most those of the plan's workload.
+    virtual int reductions() const = 0;
+    virtual SumKind sum_kind(int reduction) const = 0;
+    virtual bool applies() const = 0;
+    // How many of the coefficients, counted from kCenter, are in use.
+    virtual int coefficients() const = 0;
+
+    // Sets the coefficients that the first reduction (or apply, if there is none) needs.
+    virtual void begin(const ChannelRange& range) const = 0;
+    // Sums a block. The coefficients, first and second start at its first column's (uniform: at its channel's).
+    virtual void reduce(int reduction, Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                        double* first, double* second) const = 0;
+    // Turns range.sums[reduction] into coefficients for what follows, and writes outputs that have one value a channel.
+    virtual void finish(int reduction, const ChannelRange& range) const = 0;
+    virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const = 0;
+
+  protected:
+    ~Operation() = default;
+};
+
+} // namespace bnorm::ops
+
+#endif

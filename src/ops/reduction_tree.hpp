@@ -1,0 +1,66 @@
+// Sums over blocks, merged in the fixed tree of plan::split_tree: the same bits wherever its subtrees were computed.
+#ifndef BNORM_OPS_REDUCTION_TREE_HPP
+#define BNORM_OPS_REDUCTION_TREE_HPP
+
+#include "kernels/kernel_table.hpp"
+#include "ops/operation.hpp"
+#include "ops/statistics.hpp"
+
+namespace bnorm::ops {
+
+inline Sums merge(SumKind kind, const Sums& a, const Sums& b) {
+    return kind == SumKind::moments ? merge_moments(a, b) : add_sums(a, b);
+}
+
+// One channel: leaf(i) gives the sums of block i.
+template <class Leaf>
+Sums reduce_tree(SumKind kind, std::int64_t first, std::int64_t count, const Leaf& leaf) {
+    if (count == 1) {
+        return leaf(first);
+    }
+    const std::int64_t left = plan::split_tree(count);
+    const Sums a = reduce_tree(kind, first, left, leaf);
+    return merge(kind, a, reduce_tree(kind, first + left, count - left, leaf));
+}
+
+// The sums of some columns, each over `count` elements.
+struct ColumnSums {
+    double* first;
+    double* second;
+};
+
+// Merges b into a; both arrays reach to the next multiple of plan::kLanes.
+inline void merge_columns(const kernels::KernelTable& kernels, SumKind kind, std::int64_t columns, double count_a,
+                          const ColumnSums& a, double count_b, const ColumnSums& b) {
+    if (kind == SumKind::moments) {
+        kernels.merge_moments(columns, count_a, a.first, a.second, count_b, b.first, b.second);
+        return;
+    }
+    for (std::int64_t c = 0; c < columns; ++c) {
+        a.first[c] += b.first[c];
+        a.second[c] += b.second[c];
+    }
+}
+
+// Many columns at once: leaf(i, sums) stores the sums of block i and returns how many rows they cover. `levels` holds one
+// more pair of arrays for each level of the tree, `level_columns` apart.
+template <class Leaf>
+double reduce_columns_tree(const kernels::KernelTable& kernels, SumKind kind, std::int64_t columns, std::int64_t first,
+                           std::int64_t count, const ColumnSums& result, double* levels, std::int64_t level_columns,
+                           const Leaf& leaf) {
+    if (count == 1) {
+        return leaf(first, result);
+    }
+    const std::int64_t left = plan::split_tree(count);
+    const double rows_a =
+        reduce_columns_tree(kernels, kind, columns, first, left, result, levels, level_columns, leaf);
+    const ColumnSums right = {levels, levels + level_columns};
+    const double rows_b = reduce_columns_tree(kernels, kind, columns, first + left, count - left, right,
+                                              levels + 2 * level_columns, level_columns, leaf);
+    merge_columns(kernels, kind, columns, rows_a, result, rows_b, right);
+    return rows_a + rows_b;
+}
+
+} // namespace bnorm::ops
+
+#endif

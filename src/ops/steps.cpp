@@ -1,0 +1,164 @@
+#include "ops/steps.hpp"
+
+#include <algorithm>
+
+namespace bnorm::ops {
+
+using plan::Block;
+using plan::BlockGrid;
+using plan::MatrixKind;
+
+Sums Steps::reduce_channel(int reduction, std::int64_t channel, const Coefficients& coefficients, std::int64_t first_block,
+                           std::int64_t blocks) const {
+    const BlockGrid grid = passes_.geometry.grid();
+    const std::int64_t plane = channel * passes_.geometry.columns_per_channel;
+    return reduce_tree(operation_.sum_kind(reduction), first_block, blocks, [&](std::int64_t index) {
+        Block block = grid.at(index);
+        block.column += plane;
+        Sums sums = {static_cast<double>(block.rows * block.columns), 0.0, 0.0};
+        operation_.reduce(reduction, Pattern::uniform, block, coefficients, &sums.first, &sums.second);
+        return sums;
+    });
+}
+
+void Steps::reduce_columns(int reduction, std::int64_t column, std::int64_t columns, const Coefficients& coefficients,
+                           std::int64_t first_block, std::int64_t blocks, const ColumnSums& result, double* levels) const {
+    const BlockGrid grid = passes_.geometry.grid();
+    reduce_columns_tree(passes_.kernels, operation_.sum_kind(reduction), columns, first_block, blocks, result, levels,
+                        passes_.schedule.level_columns, [&](std::int64_t index, const ColumnSums& sums) {
+                            const Block rows = grid.at(index);
+                            const Block block = {rows.row, rows.rows, column, columns};
+                            operation_.reduce(reduction, Pattern::periodic, block, coefficients, sums.first, sums.second);
+                            return static_cast<double>(rows.rows);
+                        });
+}
+
+void Steps::fold_interleaved(SumKind kind, const ChannelRange& range, const ColumnSums& result,
+                             const ColumnSums& columns) const {
+    std::copy_n(columns.first, range.count, result.first);
+    std::copy_n(columns.second, range.count, result.second);
+    const double rows = static_cast<double>(passes_.geometry.rows);
+    for (std::int64_t i = 1; i < passes_.geometry.columns_per_channel; ++i) {
+        const ColumnSums segment = {columns.first + i * range.count, columns.second + i * range.count};
+        merge_columns(passes_.kernels, kind, range.count, rows * static_cast<double>(i), result, rows, segment);
+    }
+}
+
+// The tail is one more row of fewer columns: one element a column.
+void Steps::merge_tail(int reduction, const RangeScratch& scratch, const ColumnSums& result) const {
+    const plan::Geometry& geometry = passes_.geometry;
+    for (std::int64_t c = 0; c < geometry.tail_columns; c += kernels::kMaxMomentColumns) {
+        const std::int64_t columns = std::min(kernels::kMaxMomentColumns, geometry.tail_columns - c);
+        operation_.reduce(reduction, Pattern::periodic, {geometry.rows, 1, c, columns},
+                          advance(scratch.column_coefficients, c), scratch.tail_sums[0] + c, scratch.tail_sums[1] + c);
+    }
+    double count = static_cast<double>(geometry.rows * geometry.columns_per_channel);
+    for (std::int64_t c = 0; c < geometry.tail_columns; c += geometry.channels, count += 1.0) {
+        const ColumnSums pixel = {scratch.tail_sums[0] + c, scratch.tail_sums[1] + c};
+        merge_columns(passes_.kernels, operation_.sum_kind(reduction), geometry.channels, count, result, 1.0, pixel);
+    }
+}
+
+void Steps::fold_columns(int reduction, const RangeScratch& scratch, const ColumnSums& columns) const {
+    const plan::Geometry& geometry = passes_.geometry;
+    const SumKind kind = operation_.sum_kind(reduction);
+    const auto& sums = scratch.range.sums[static_cast<std::size_t>(reduction)];
+    const ColumnSums result = {sums[0], sums[1]};
+    if (geometry.interleaved) {
+        fold_interleaved(kind, scratch.range, result, columns);
+        merge_tail(reduction, scratch, result);
+        return;
+    }
+    const double rows = static_cast<double>(geometry.rows);
+    for (std::int64_t i = 0; i < scratch.range.count; ++i) {
+        const std::int64_t first = i * geometry.columns_per_channel;
+        Sums channel = {rows, columns.first[first], columns.second[first]};
+        for (std::int64_t c = first + 1; c < first + geometry.columns_per_channel; ++c) {
+            channel = merge(kind, channel, {rows, columns.first[c], columns.second[c]});
+        }
+        result.first[i] = channel.first;
+        result.second[i] = channel.second;
+    }
+}
+
+void Steps::begin(const RangeScratch& scratch) const {
+    operation_.begin(scratch.range);
+    expand(scratch);
+}
+
+void Steps::finish(int reduction, const RangeScratch& scratch) const {
+    operation_.finish(reduction, scratch.range);
+    expand(scratch);
+}
+
+// Padding becomes 0, so that what kernels compute in lanes beyond the last column is the same every time.
+void Steps::expand(const RangeScratch& scratch) const {
+    const plan::Geometry& geometry = passes_.geometry;
+    const std::int64_t channels = scratch.range.count;
+    const std::int64_t repeats = geometry.columns_per_channel;
+    for (int i = 0; i < operation_.coefficients(); ++i) {
+        float* values = scratch.range.coefficients[static_cast<std::size_t>(i)];
+        float* columns = scratch.column_coefficients[static_cast<std::size_t>(i)];
+        std::fill(values + channels, values + plan::padded(channels), 0.0F);
+        if (columns == values) {
+            continue;
+        }
+        for (std::int64_t r = 0; geometry.interleaved && r < repeats; ++r) {
+            std::copy_n(values, channels, columns + r * channels);
+        }
+        for (std::int64_t c = 0; !geometry.interleaved && c < channels; ++c) {
+            std::fill_n(columns + c * repeats, repeats, values[c]);
+        }
+        std::fill(columns + channels * repeats, columns + plan::padded(channels * repeats), 0.0F);
+    }
+}
+
+void Steps::apply_plane_rows(const RangeScratch& scratch, std::int64_t channel, const Block& block) const {
+    const std::int64_t plane = (scratch.range.first + channel) * passes_.geometry.columns_per_channel;
+    operation_.apply(Pattern::uniform, {block.row, block.rows, plane + block.column, block.columns},
+                     advance(scratch.range.coefficients, channel));
+}
+
+void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64_t rows) const {
+    const plan::Geometry& geometry = passes_.geometry;
+    const std::int64_t width = geometry.columns_per_channel;
+    const std::int64_t first_column = scratch.range.first * width;
+    if (geometry.kind == MatrixKind::columns) {
+        operation_.apply(Pattern::periodic, {row, rows, first_column, scratch.range.count * width},
+                         scratch.column_coefficients);
+        return;
+    }
+    if (geometry.short_planes) {
+        const std::int64_t groups = (scratch.range.count + plan::kLanes - 1) / plan::kLanes;
+        for (std::int64_t channel = (groups - 1) * plan::kLanes; channel >= 0; channel -= plan::kLanes) {
+            const std::int64_t channels = std::min(plan::kLanes, scratch.range.count - channel);
+            operation_.apply(Pattern::periodic, {row, rows, first_column + channel * width, channels * width},
+                             advance(scratch.column_coefficients, channel * width));
+        }
+        return;
+    }
+    const std::int64_t step = passes_.schedule.apply_columns;
+    for (std::int64_t channel = scratch.range.count - 1; channel >= 0; --channel) {
+        for (std::int64_t column = (width - 1) / step * step; column >= 0; column -= step) {
+            apply_plane_rows(scratch, channel, {row, rows, column, std::min(step, width - column)});
+        }
+    }
+}
+
+void Steps::apply_tail(const RangeScratch& scratch) const {
+    if (passes_.geometry.tail_columns > 0) {
+        operation_.apply(Pattern::periodic, {passes_.geometry.rows, 1, 0, passes_.geometry.tail_columns},
+                         scratch.column_coefficients);
+    }
+}
+
+void Steps::apply(const RangeScratch& scratch) const {
+    apply_tail(scratch);
+    const std::int64_t rows = passes_.geometry.rows;
+    const std::int64_t step = passes_.schedule.apply_rows;
+    for (std::int64_t row = (rows - 1) / step * step; row >= 0; row -= step) {
+        apply_rows(scratch, row, std::min(step, rows - row));
+    }
+}
+
+} // namespace bnorm::ops

@@ -1,0 +1,59 @@
+// From blocks of the matrix to the addresses that kernels take.
+#ifndef BNORM_OPS_TENSORS_HPP
+#define BNORM_OPS_TENSORS_HPP
+
+#include <cstdint>
+
+#include "bnorm/bnorm.h"
+#include "kernels/kernel_table.hpp"
+#include "ops/operation.hpp"
+#include "ops/passes.hpp"
+
+namespace bnorm::ops {
+
+// A plan's constants, as its executions see them.
+struct Execution {
+    const bnorm_problem& problem;
+    const Passes& passes;
+};
+
+// An absent tensor stays absent.
+template <class T>
+T* block_address(T* data, std::int64_t stride, const plan::Block& block) {
+    return data == nullptr ? nullptr : data + block.row * stride + block.column;
+}
+
+struct MaskAddress {
+    std::int64_t byte;
+    std::int64_t bit;
+};
+
+inline MaskAddress mask_address(const plan::Geometry& geometry, const plan::Block& block) {
+    const std::int64_t bit = geometry.mask_bit(block.column);
+    return {block.row * geometry.mask_row_bytes + bit / 8, bit % 8};
+}
+
+// Whether an output may be stored past the cache: not if it is one of the inputs, which are in cache, and only in whole
+// lines. A uniform kernel finds the first whole line of each row by itself, unless it writes a mask or a second output along.
+inline bool can_stream(const plan::Schedule& schedule, Pattern pattern, const float* output, std::int64_t stride,
+                       bool alone) {
+    if (!schedule.stream) {
+        return false;
+    }
+    const bool aligned = reinterpret_cast<std::uintptr_t>(output) % 64 == 0 && stride % 16 == 0;
+    return aligned || (pattern == Pattern::uniform && alone && reinterpret_cast<std::uintptr_t>(output) % 4 == 0);
+}
+
+// Mean and M2 of a block.
+inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern, const plan::Block& block, double* mean,
+                           double* m2) {
+    const std::int64_t stride = passes.geometry.x_stride;
+    const float* address = block_address(static_cast<const float*>(x), stride, block);
+    const auto kernel =
+        pattern == Pattern::uniform ? passes.kernels.moments_uniform : passes.kernels.moments_periodic;
+    kernel(address, block.rows, stride, block.columns, mean, m2);
+}
+
+} // namespace bnorm::ops
+
+#endif

@@ -1,0 +1,218 @@
+#include "plan/schedule.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace bnorm::plan {
+namespace {
+
+constexpr std::int64_t kCacheLine = 64;
+constexpr std::int64_t kElementBytes = 4;
+constexpr std::int64_t kKibi = 1024;
+// A second thread is worth waking for this much memory traffic: waking takes tens of microseconds.
+constexpr std::int64_t kBytesPerThread = 128 * kKibi;
+constexpr std::int64_t kItemsPerThread = 4;
+constexpr std::int64_t kApplyBytes = 128 * kKibi;
+constexpr std::int64_t kScratchPerThread = 64 * kKibi;
+// kernels::kMaxMomentColumns
+constexpr std::int64_t kMaxPanelColumns = 512;
+constexpr std::int64_t kMinPanelColumns = 128;
+// A thread's panel, where channels are taken whole: 256 bytes of each row, so that a page holds more than one line of it.
+constexpr std::int64_t kMinPanelChannels = 64;
+constexpr std::int64_t kMaxSlabChannels = 256;
+// A part's tree is at most this deep: it needs one level of sums for each.
+constexpr std::int64_t kMaxPartBlocks = 32;
+
+std::int64_t divide_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return divide_up(value, multiple) * multiple; }
+
+// Hands out offsets, each at a cache line.
+class Bump {
+  public:
+    std::int64_t take(std::int64_t count, std::int64_t size) {
+        const std::int64_t offset = bytes_;
+        bytes_ = round_up(bytes_ + count * size, kCacheLine);
+        return offset;
+    }
+    std::int64_t bytes() const { return bytes_; }
+
+  private:
+    std::int64_t bytes_ = 0;
+};
+
+std::int64_t tree_depth(std::int64_t blocks) {
+    return blocks <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(blocks - 1));
+}
+
+bool expands(const Geometry& geometry) {
+    return geometry.kind == MatrixKind::columns ? geometry.columns_per_channel > 1 : geometry.short_planes;
+}
+
+RangeScratch make_range(const Geometry& geometry, const Workload& workload, Strategy strategy, std::int64_t channels) {
+    RangeScratch range;
+    Bump bump;
+    const bool columns = geometry.kind == MatrixKind::columns;
+    const std::int64_t all_columns = channels * geometry.columns_per_channel;
+    for (int i = 0; i < workload.reductions; ++i) {
+        for (std::int64_t& offset : range.sums[static_cast<std::size_t>(i)]) {
+            offset = bump.take(padded(channels), sizeof(double));
+        }
+    }
+    for (std::int64_t& offset : range.coefficients) {
+        offset = bump.take(padded(channels), sizeof(float));
+    }
+    range.column_coefficients = range.coefficients;
+    if (expands(geometry)) {
+        for (std::int64_t& offset : range.column_coefficients) {
+            offset = bump.take(padded(all_columns), sizeof(float));
+        }
+    }
+    if (columns && workload.reductions > 0) {
+        for (std::int64_t& offset : range.column_sums) {
+            offset = bump.take(strategy == Strategy::by_channels ? padded(all_columns) : 0, sizeof(double));
+        }
+        for (std::int64_t& offset : range.tail_sums) {
+            offset = bump.take(padded_columns(geometry, geometry.tail_columns), sizeof(double));
+        }
+    }
+    range.bytes = bump.bytes();
+    return range;
+}
+
+void set_apply_size(const Geometry& geometry, std::int64_t columns, Schedule& schedule) {
+    const std::int64_t elements = kApplyBytes / kElementBytes;
+    schedule.apply_columns = std::min(columns, geometry.kind == MatrixKind::planes ? elements : columns);
+    schedule.apply_rows = std::clamp<std::int64_t>(elements / std::max<std::int64_t>(1, columns) / 4 * 4, 4,
+                                                   std::max<std::int64_t>(4, geometry.rows));
+}
+
+void schedule_by_channels(const Geometry& geometry, const Workload& workload, std::int64_t channels, Schedule& schedule) {
+    schedule.strategy = Strategy::by_channels;
+    schedule.channels_per_item = channels;
+    schedule.range = make_range(geometry, workload, Strategy::by_channels, channels);
+    schedule.slot_bytes = schedule.range.bytes;
+    schedule.levels_offset = schedule.slot_bytes;
+    if (geometry.kind == MatrixKind::columns && workload.reductions > 0) {
+        schedule.panel_columns = channels * geometry.columns_per_channel;
+        schedule.level_columns = padded(schedule.panel_columns);
+        const std::int64_t levels = tree_depth(geometry.grid().count());
+        schedule.slot_bytes += levels * 2 * schedule.level_columns * static_cast<std::int64_t>(sizeof(double));
+    }
+    schedule.slots_offset = 0;
+    const std::int64_t items = divide_up(geometry.channels, channels);
+    schedule.threads = static_cast<int>(std::min<std::int64_t>(schedule.threads, items));
+    schedule.scratch_bytes = schedule.slot_bytes * schedule.threads;
+    set_apply_size(geometry, channels * geometry.columns_per_channel, schedule);
+}
+
+void choose_parts(const Geometry& geometry, Schedule& schedule) {
+    const bool columns = geometry.kind == MatrixKind::columns;
+    const std::int64_t blocks = geometry.grid().count();
+    const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
+    schedule.panel_columns = std::min(geometry.row_length, kMaxPanelColumns);
+    if (columns && divide_up(geometry.row_length, kMaxPanelColumns) * blocks < items) {
+        schedule.panel_columns = std::min(geometry.row_length, kMinPanelColumns);
+    }
+    const std::int64_t panels = columns ? divide_up(geometry.row_length, schedule.panel_columns) : geometry.channels;
+    const std::int64_t wanted = std::max<std::int64_t>(1, divide_up(items, panels));
+    const std::int64_t most = schedule.threads > 1 ? std::max<std::int64_t>(1, blocks / wanted) : blocks;
+    schedule.blocks_per_part = static_cast<std::int64_t>(
+        std::bit_floor(static_cast<std::uint64_t>(std::min(most, kMaxPartBlocks))));
+    schedule.parts = divide_up(blocks, schedule.blocks_per_part);
+    // At least four blocks of 256 rows a part keep 16 bytes of sums a column below 0.4 % of its elements.
+    schedule.partial_columns = columns ? padded_columns(geometry, geometry.row_length) : 0;
+    const std::int64_t part_bytes = schedule.partial_columns * 2 * static_cast<std::int64_t>(sizeof(double));
+    while (columns && schedule.blocks_per_part < 4 && schedule.parts * part_bytes > kScratchPerThread / 2) {
+        schedule.blocks_per_part *= 2;
+        schedule.parts = divide_up(blocks, schedule.blocks_per_part);
+    }
+}
+
+void schedule_by_parts(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
+    schedule.strategy = Strategy::by_parts;
+    choose_parts(geometry, schedule);
+    schedule.range = make_range(geometry, workload, Strategy::by_parts, geometry.channels);
+    schedule.partials_offset = schedule.range.bytes;
+    schedule.slots_offset = schedule.partials_offset;
+    if (workload.reductions > 0) {
+        const bool columns = geometry.kind == MatrixKind::columns;
+        const std::int64_t sums = columns ? schedule.partial_columns : geometry.channels;
+        schedule.slots_offset += round_up(schedule.parts * (columns ? 2 : 3) * sums * static_cast<std::int64_t>(sizeof(double)), kCacheLine);
+        schedule.level_columns = columns ? padded(schedule.panel_columns) : 0;
+        schedule.slot_bytes = tree_depth(schedule.blocks_per_part) * 2 * schedule.level_columns *
+                              static_cast<std::int64_t>(sizeof(double));
+    }
+    schedule.scratch_bytes = schedule.slots_offset + schedule.slot_bytes * schedule.threads;
+    set_apply_size(geometry, geometry.kind == MatrixKind::columns ? geometry.row_length : geometry.columns_per_channel,
+                   schedule);
+}
+
+// As many channels as stay in half of L2 between the passes, but at least four items a thread.
+std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
+                           const Machine& machine) {
+    const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
+    std::int64_t channels = std::clamp<std::int64_t>(machine.l2_bytes / 2 / channel_bytes, 1, kMaxSlabChannels);
+    if (schedule.threads > 1) {
+        channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));
+    }
+    if (geometry.short_planes) {
+        channels = round_up(channels, kLanes);
+    }
+    return std::min(channels, geometry.channels);
+}
+
+void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
+    const std::int64_t channels = slab_channels(geometry, workload, schedule, machine);
+    const std::int64_t items = divide_up(geometry.channels, channels);
+    if (schedule.threads > 1 && items < 2 * schedule.threads && items != schedule.threads) {
+        schedule_by_parts(geometry, workload, schedule);
+    } else {
+        schedule_by_channels(geometry, workload, channels, schedule);
+    }
+}
+
+void schedule_columns(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
+    const std::int64_t most = std::max<std::int64_t>(1, kMaxPanelColumns / geometry.columns_per_channel);
+    const bool one_item = schedule.threads == 1 && geometry.channels <= most;
+    if (!geometry.interleaved && one_item) {
+        schedule_by_channels(geometry, workload, geometry.channels, schedule);
+        return;
+    }
+    schedule_by_parts(geometry, workload, schedule);
+    if (geometry.interleaved || schedule.scratch_bytes <= scratch_limit(geometry, schedule.threads)) {
+        return;
+    }
+    const std::int64_t shared = divide_up(geometry.channels, schedule.threads * kItemsPerThread);
+    const std::int64_t least = std::min(most / kLanes * kLanes, kMinPanelChannels);
+    const std::int64_t channels = std::clamp(round_up(shared, kLanes), least, most / kLanes * kLanes);
+    schedule.slot_bytes = 0;
+    schedule_by_channels(geometry, workload, std::min(channels, geometry.channels), schedule);
+}
+
+} // namespace
+
+std::int64_t scratch_limit(const Geometry& geometry, int threads) {
+    return geometry.elements() * kElementBytes / 100 + kScratchPerThread * threads;
+}
+
+Schedule make_schedule(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    Schedule schedule;
+    const std::int64_t elements = geometry.elements();
+    if (elements == 0) {
+        schedule.channels_per_item = std::min(geometry.channels, kMaxSlabChannels);
+        schedule.range = make_range(geometry, workload, Strategy::by_channels, schedule.channels_per_item);
+        schedule.slot_bytes = schedule.scratch_bytes = schedule.range.bytes;
+        return schedule;
+    }
+    const std::int64_t bytes = elements * kElementBytes * workload.streams;
+    schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
+    schedule.stream = workload.applies && bytes > machine.last_level_bytes / 2;
+    if (geometry.kind == MatrixKind::planes) {
+        schedule_planes(geometry, workload, machine, schedule);
+    } else {
+        schedule_columns(geometry, workload, schedule);
+    }
+    return schedule;
+}
+
+} // namespace bnorm::plan

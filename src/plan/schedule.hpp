@@ -1,0 +1,82 @@
+// How an operation's work is shared among threads and caches. Results do not depend on any of it: only speed and memory do.
+//
+//   by_channels  an item is a range of channels, which one thread reduces, finishes and applies while they are in its cache;
+//   by_parts     an item is a part of a channel's (a panel of columns') blocks: reduce all, merge and finish, apply all, in
+//                the reverse order, so that what the caches still hold is not read again.
+#ifndef BNORM_PLAN_SCHEDULE_HPP
+#define BNORM_PLAN_SCHEDULE_HPP
+
+#include <array>
+#include <cstdint>
+
+#include "plan/geometry.hpp"
+
+namespace bnorm::plan {
+
+// What the schedule must know of an operation.
+struct Workload {
+    int reductions = 0;       // passes that sum: 0, 1 or 2
+    bool applies = false;     // whether there is an elementwise pass
+    int cached_tensors = 1;   // tensors that both passes read
+    int streams = 2;          // tensors read or written, in all passes together
+};
+
+struct Machine {
+    int threads;
+    std::int64_t l2_bytes;
+    std::int64_t last_level_bytes;
+};
+
+enum class Strategy { by_channels, by_parts };
+
+constexpr int kMaxReductions = 2;
+constexpr int kCoefficients = 5;
+
+// Byte offsets of what one range of channels needs; see ops/channel_range.hpp.
+struct RangeScratch {
+    std::array<std::array<std::int64_t, 2>, kMaxReductions> sums{};
+    std::array<std::int64_t, kCoefficients> coefficients{};
+    std::array<std::int64_t, kCoefficients> column_coefficients{};
+    std::array<std::int64_t, 2> column_sums{};
+    std::array<std::int64_t, 2> tail_sums{};
+    std::int64_t bytes = 0;
+};
+
+struct Schedule {
+    Strategy strategy = Strategy::by_channels;
+    int threads = 1;
+    bool stream = false; // whether outputs bypass the cache
+
+    std::int64_t channels_per_item = 0; // by_channels
+    std::int64_t blocks_per_part = 1;   // by_parts: a power of two
+    std::int64_t parts = 1;             // by_parts
+    std::int64_t panel_columns = 0;     // by_parts, columns: of one reduction item; planes: one channel
+    std::int64_t apply_rows = 1;        // rows (columns of a plane: apply_columns) that one elementwise call takes
+    std::int64_t apply_columns = 0;
+
+    RangeScratch range;               // by_channels: in each slot; by_parts: once
+    std::int64_t partials_offset = 0; // by_parts: [part][2][partial_columns]; planes [channel][part][2]
+    std::int64_t partial_columns = 0;
+    std::int64_t level_columns = 0;   // padded columns of one level of the merge tree
+    std::int64_t levels_offset = 0;   // within a slot
+    std::int64_t slots_offset = 0;
+    std::int64_t slot_bytes = 0;
+    std::int64_t scratch_bytes = 0;
+};
+
+Schedule make_schedule(const Geometry& geometry, const Workload& workload, const Machine& machine);
+
+// What scratch memory should stay below.
+std::int64_t scratch_limit(const Geometry& geometry, int threads);
+
+// Arrays with one value a channel or column reach to the next multiple of kLanes; those whose interleaved segments are
+// merged as arrays of their own (the last one starts anywhere) reach a further kLanes.
+constexpr std::int64_t padded(std::int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+inline std::int64_t padded_columns(const Geometry& geometry, std::int64_t columns) {
+    return padded(columns) + (geometry.interleaved ? kLanes : 0);
+}
+
+} // namespace bnorm::plan
+
+#endif

@@ -1,0 +1,27 @@
+// What this CPU and this operating system can do.
+#ifndef BNORM_RUNTIME_CPU_HPP
+#define BNORM_RUNTIME_CPU_HPP
+
+#include <cstdint>
+
+namespace bnorm::runtime {
+
+struct CpuFeatures {
+    bool avx2 = false;   // with FMA and F16C, and the system saves the upper halves of the vector registers
+    bool avx512 = false; // F, BW, DQ and VL, and the system saves mask and 512-bit registers
+};
+
+// Asks CPUID and XGETBV once.
+const CpuFeatures& cpu_features();
+
+struct CacheSizes {
+    std::int64_t l2;         // bytes, of one core
+    std::int64_t last_level; // bytes, shared
+};
+
+// As the system tells; where it does not, sizes that are common.
+const CacheSizes& cache_sizes();
+
+} // namespace bnorm::runtime
+
+#endif

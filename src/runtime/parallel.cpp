@@ -1,0 +1,69 @@
+#include "runtime/parallel.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+#include <oneapi/tbb/blocked_range.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/partitioner.h>
+#include <oneapi/tbb/task_arena.h>
+
+namespace bnorm::runtime {
+namespace {
+
+// Items are handed out by a counter rather than split beforehand, so that a thread that comes late, or is taken off its
+// core, delays nobody.
+class ItemQueue {
+  public:
+    ItemQueue(std::int64_t items, ParallelBody body, const void* context) : items_(items), body_(body), context_(context) {}
+
+    void work(int slot) noexcept {
+        for (std::int64_t item = next_.fetch_add(1, std::memory_order_relaxed); item < items_;
+             item = next_.fetch_add(1, std::memory_order_relaxed)) {
+            body_(context_, item, slot);
+        }
+    }
+
+  private:
+    alignas(64) std::atomic<std::int64_t> next_{0};
+    alignas(64) std::int64_t items_;
+    ParallelBody body_;
+    const void* context_;
+};
+
+// Isolated: while the caller waits here, it takes up no other work of its arena, which might wait for the caller in turn.
+void run_on_arena(int threads, ItemQueue& queue) {
+    tbb::this_task_arena::isolate([&] {
+        tbb::parallel_for(
+            tbb::blocked_range<int>(0, threads, 1),
+            [&queue](const tbb::blocked_range<int>& slots) {
+                for (int slot = slots.begin(); slot != slots.end(); ++slot) {
+                    queue.work(slot);
+                }
+            },
+            tbb::simple_partitioner());
+    });
+}
+
+} // namespace
+
+int available_threads() { return std::max(1, tbb::this_task_arena::max_concurrency()); }
+
+void parallel_run(int threads, std::int64_t items, ParallelBody body, const void* context) noexcept {
+    threads = static_cast<int>(std::min<std::int64_t>(threads, items));
+    if (threads <= 1) {
+        for (std::int64_t item = 0; item < items; ++item) {
+            body(context, item, 0);
+        }
+        return;
+    }
+    ItemQueue queue(items, body, context);
+    try {
+        run_on_arena(threads, queue);
+    } catch (...) {
+        // oneTBB had no memory for its tasks. It has waited for those that ran; what they left is done here.
+    }
+    queue.work(0);
+}
+
+} // namespace bnorm::runtime

@@ -1,0 +1,31 @@
+// The only way to more than one thread.
+#ifndef BNORM_RUNTIME_PARALLEL_HPP
+#define BNORM_RUNTIME_PARALLEL_HPP
+
+#include <cstdint>
+#include <type_traits>
+
+namespace bnorm::runtime {
+
+// How many threads the caller's oneTBB arena has; at least 1.
+int available_threads();
+
+using ParallelBody = void (*)(const void* context, std::int64_t item, int slot);
+
+// Calls body(context, item, slot) once for each item of [0, items), on up to `threads` threads of the caller's arena, and
+// returns when all are done. Items start in order. `slot`, in [0, threads), is distinct among bodies that run at the same
+// time. The caller's thread works from the first instant and can finish alone: whoever arrives late finds nothing left. Never
+// throws; the body must not either.
+void parallel_run(int threads, std::int64_t items, ParallelBody body, const void* context) noexcept;
+
+template <class Body>
+void parallel_for(int threads, std::int64_t items, const Body& body) noexcept {
+    static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, int>);
+    parallel_run(
+        threads, items,
+        [](const void* context, std::int64_t item, int slot) { (*static_cast<const Body*>(context))(item, slot); }, &body);
+}
+
+} // namespace bnorm::runtime
+
+#endif
