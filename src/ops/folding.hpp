@@ -2,6 +2,8 @@
 #ifndef BNORM_OPS_FOLDING_HPP
 #define BNORM_OPS_FOLDING_HPP
 
+#include <cstdint>
+
 #include "bnorm/bnorm.h"
 
 namespace bnorm::ops {

@@ -1,0 +1,22 @@
+// What a plan holds.
+#ifndef BNORM_API_PLAN_HPP
+#define BNORM_API_PLAN_HPP
+
+#include "bnorm/bnorm.h"
+#include "kernels/kernel_table.hpp"
+#include "plan/geometry.hpp"
+#include "plan/schedule.hpp"
+#include "runtime/workspace.hpp"
+
+struct bnorm_plan {
+    bnorm_plan(const bnorm_problem& problem, bnorm_isa isa, int threads);
+
+    const bnorm_problem problem;
+    const bnorm_isa isa;
+    const bnorm::kernels::KernelTable& kernels;
+    const bnorm::plan::Geometry geometry;
+    const bnorm::plan::Schedule schedule;
+    bnorm::runtime::WorkspacePool workspaces;
+};
+
+#endif
