@@ -71,7 +71,7 @@ constexpr std::int64_t kLanes = 16;
 // Planes shorter than this are summed column by column instead: most of a vector would be tail.
 constexpr std::int64_t kMinPlane = 16;
 // Planes shorter than this are written 16 channels at a time, without tails.
-constexpr std::int64_t kMinLongPlane = 128;
+constexpr std::int64_t kMinLongPlane = 96;
 // load_mask of the kernels reads up to two bytes past the last one it needs.
 constexpr std::int64_t kMaskSpareBytes = 2;
 

@@ -58,13 +58,11 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
             offset = bump.take(padded(channels), sizeof(double));
         }
     }
-    for (std::int64_t& offset : range.coefficients) {
-        offset = bump.take(padded(channels), sizeof(float));
-    }
-    range.column_coefficients = range.coefficients;
-    if (expands(geometry)) {
-        for (std::int64_t& offset : range.column_coefficients) {
-            offset = bump.take(padded(all_columns), sizeof(float));
+    for (int i = 0; i < workload.coefficients; ++i) {
+        const auto index = static_cast<std::size_t>(i);
+        range.coefficients[index] = range.column_coefficients[index] = bump.take(padded(channels), sizeof(float));
+        if (expands(geometry)) {
+            range.column_coefficients[index] = bump.take(padded(all_columns), sizeof(float));
         }
     }
     if (columns && workload.reductions > 0) {
@@ -89,7 +87,9 @@ void set_apply_size(const Geometry& geometry, std::int64_t columns, Schedule& sc
 void schedule_by_channels(const Geometry& geometry, const Workload& workload, std::int64_t channels, Schedule& schedule) {
     schedule.strategy = Strategy::by_channels;
     schedule.channels_per_item = channels;
-    schedule.range = make_range(geometry, workload, Strategy::by_channels, channels);
+    // The parameters of short planes are spelled out for each column: 16 channels of them are enough.
+    schedule.channels_per_range = geometry.short_planes ? std::min(channels, kLanes) : channels;
+    schedule.range = make_range(geometry, workload, Strategy::by_channels, schedule.channels_per_range);
     schedule.slot_bytes = schedule.range.bytes;
     schedule.levels_offset = schedule.slot_bytes;
     if (geometry.kind == MatrixKind::columns && workload.reductions > 0) {
@@ -199,8 +199,8 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     Schedule schedule;
     const std::int64_t elements = geometry.elements();
     if (elements == 0) {
-        schedule.channels_per_item = std::min(geometry.channels, kMaxSlabChannels);
-        schedule.range = make_range(geometry, workload, Strategy::by_channels, schedule.channels_per_item);
+        schedule.channels_per_item = schedule.channels_per_range = std::min(geometry.channels, kMaxSlabChannels);
+        schedule.range = make_range(geometry, workload, Strategy::by_channels, schedule.channels_per_range);
         schedule.slot_bytes = schedule.scratch_bytes = schedule.range.bytes;
         return schedule;
     }

@@ -17,6 +17,7 @@ namespace bnorm::plan {
 struct Workload {
     int reductions = 0;       // passes that sum: 0, 1 or 2
     bool applies = false;     // whether there is an elementwise pass
+    int coefficients = 0;     // f32 parameters a channel
     int cached_tensors = 1;   // tensors that both passes read
     int streams = 2;          // tensors read or written, in all passes together
 };
@@ -47,7 +48,8 @@ struct Schedule {
     int threads = 1;
     bool stream = false; // whether outputs bypass the cache
 
-    std::int64_t channels_per_item = 0; // by_channels
+    std::int64_t channels_per_item = 0;  // by_channels
+    std::int64_t channels_per_range = 0; // by_channels: what an item takes through all steps at once
     std::int64_t blocks_per_part = 1;   // by_parts: a power of two
     std::int64_t parts = 1;             // by_parts
     std::int64_t panel_columns = 0;     // by_parts, columns: of one reduction item; planes: one channel
