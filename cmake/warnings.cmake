@@ -1,0 +1,11 @@
+# The flags that all our targets share: warnings, and the sanitizers if any.
+add_library(bnorm_flags INTERFACE)
+target_compile_options(bnorm_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
+if(BNORM_WARNINGS_AS_ERRORS)
+    target_compile_options(bnorm_flags INTERFACE -Werror)
+endif()
+if(BNORM_SANITIZE)
+    target_compile_options(bnorm_flags INTERFACE
+        -fsanitize=${BNORM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(bnorm_flags INTERFACE -fsanitize=${BNORM_SANITIZE})
+endif()
