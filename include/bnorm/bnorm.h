@@ -22,8 +22,8 @@
  * Results.  Identical to the bit for any number of threads, from run to run, and between BNORM_ISA_AVX2 and
  *           BNORM_ISA_AVX512. They depend on the problem alone. BNORM_ISA_SSE2 has no fused multiply-add and promises
  *           the same accuracy, not the same bits.
- * NaN, Inf. Propagate as IEEE 754 says, within their channel. Finite input never yields NaN unless an argument asks for
- *           it (epsilon = 0 on a constant channel: 0 * inf).
+ * NaN, Inf. Propagate as IEEE 754 says, within their channel. Finite x never yields NaN in a forward operation unless
+ *           an argument asks for it (epsilon = 0 on a constant channel: 0 * inf). Gradients overflow as f32 sums do.
  * Empty.    With N, C or S = 0 nothing is written but the sums that are defined (zero), and data pointers may be NULL.
  *           Statistics of an empty channel (C > 0, m = 0) are undefined: BNORM_INVALID_ARGUMENT.
  * Errors.   Functions that can fail return a bnorm_status. A failed call has written nothing; bnorm_last_error() tells
@@ -186,9 +186,10 @@ BNORM_API bnorm_status bnorm_plan_get_info(const bnorm_plan* plan, bnorm_plan_in
 /* All of them: BNORM_OUT_OF_MEMORY if scratch memory cannot be allocated (first or overlapping execution only).
  *
  * The mask holds one bit an element: where the activation passes its argument on. Write it in a forward operation and
- * hand it to the matching backward one. It is opaque, its layout a function of the problem's layout, N, C and S. Without
- * a residual, backward can do without: it computes the sign again from x, gamma and beta, which costs nothing. With a
- * residual and an activation, backward needs the mask. mask_bytes must be at least the mask_bytes of the plan. */
+ * hand it to the matching backward one. It is opaque, its layout a function of the problem's layout, N, C, S and
+ * strides, in which the two problems must agree. Without a residual, backward can do without: it computes the sign again
+ * from x, gamma and beta, which costs nothing. With a residual and an activation, backward needs the mask. mask_bytes
+ * must be at least the mask_bytes of the plan. */
 
 /* How running statistics follow a batch's mean and variance; m = N*S, and m/(m-1) is taken as 1 for m = 1. */
 typedef int32_t bnorm_running_update;

@@ -1,0 +1,191 @@
+// Memory for tests: at protected pages, misaligned, with gaps between rows; and tensors on top of it.
+#ifndef BNORM_TESTS_BUFFERS_HPP
+#define BNORM_TESTS_BUFFERS_HPP
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "bnorm/bnorm.h"
+
+namespace tests {
+
+enum class Placement {
+    aligned,    // starts at a page
+    misaligned, // starts 4 bytes after a 64-byte boundary
+    ends_page,  // ends where a protected page begins: reading or writing past the end crashes
+    starts_page // starts where a protected page ends: reading or writing before it crashes
+};
+
+inline constexpr Placement kPlacements[] = {Placement::aligned, Placement::misaligned, Placement::ends_page,
+                                            Placement::starts_page};
+
+// `count` values between two protected pages, all bytes set to 0xAB at first.
+template <class T>
+class Buffer {
+  public:
+    explicit Buffer(std::int64_t count, Placement placement = Placement::aligned) : count_(count) {
+        const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+        const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+        const std::size_t usable = (bytes + 64 + page - 1) / page * page;
+        mapped_ = usable + 2 * page;
+        void* base = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (base == MAP_FAILED) {
+            throw std::bad_alloc();
+        }
+        base_ = static_cast<char*>(base);
+        std::memset(base_ + page, 0xAB, usable);
+        mprotect(base_, page, PROT_NONE);
+        mprotect(base_ + page + usable, page, PROT_NONE);
+        std::size_t offset = page;
+        if (placement == Placement::misaligned) {
+            offset += sizeof(T);
+        } else if (placement == Placement::ends_page) {
+            offset = page + usable - bytes;
+        }
+        data_ = reinterpret_cast<T*>(base_ + offset);
+    }
+    ~Buffer() {
+        if (base_ != nullptr) {
+            munmap(base_, mapped_);
+        }
+    }
+    Buffer(Buffer&& other) noexcept
+        : base_(other.base_), mapped_(other.mapped_), data_(other.data_), count_(other.count_) {
+        other.base_ = nullptr;
+    }
+    Buffer& operator=(Buffer&&) = delete;
+
+    T* data() const { return data_; }
+    std::int64_t size() const { return count_; }
+    std::size_t bytes() const { return static_cast<std::size_t>(count_) * sizeof(T); }
+    T& operator[](std::int64_t index) const { return data_[index]; }
+    T* begin() const { return data_; }
+    T* end() const { return data_ + count_; }
+
+    std::vector<unsigned char> snapshot() const {
+        const auto* first = reinterpret_cast<const unsigned char*>(data_);
+        return {first, first + bytes()};
+    }
+
+  private:
+    char* base_ = nullptr;
+    std::size_t mapped_ = 0;
+    T* data_ = nullptr;
+    std::int64_t count_;
+};
+
+struct Shape {
+    bnorm_layout layout;
+    std::int64_t batch;
+    std::int64_t channels;
+    std::int64_t spatial;
+
+    std::int64_t elements() const { return batch * channels * spatial; }
+    std::int64_t per_channel() const { return batch * spatial; }
+    std::int64_t rows() const { return layout == BNORM_NCHW ? batch : batch * spatial; }
+    std::int64_t row_elements() const { return layout == BNORM_NCHW ? channels * spatial : channels; }
+};
+
+// An f32 tensor addressed by image, channel and position, whatever its layout and stride.
+class Tensor {
+  public:
+    explicit Tensor(const Shape& shape, Placement placement = Placement::aligned, std::int64_t gap = 0)
+        : shape_(shape), stride_(shape.row_elements() + gap),
+          buffer_(shape.elements() == 0 ? 0 : (shape.rows() - 1) * stride_ + shape.row_elements(), placement) {}
+
+    float& operator()(std::int64_t n, std::int64_t c, std::int64_t s) const { return buffer_[offset(n, c, s)]; }
+    float* data() const { return buffer_.data(); }
+    const Shape& shape() const { return shape_; }
+    std::int64_t stride() const { return stride_; }
+
+    template <class Generator>
+    void fill(Generator&& generator) {
+        for (std::int64_t c = 0; c < shape_.channels; ++c) {
+            for (std::int64_t n = 0; n < shape_.batch; ++n) {
+                for (std::int64_t s = 0; s < shape_.spatial; ++s) {
+                    (*this)(n, c, s) = generator(c);
+                }
+            }
+        }
+    }
+
+    void copy_from(const Tensor& other) {
+        for (std::int64_t n = 0; n < shape_.batch; ++n) {
+            for (std::int64_t c = 0; c < shape_.channels; ++c) {
+                for (std::int64_t s = 0; s < shape_.spatial; ++s) {
+                    (*this)(n, c, s) = other(n, c, s);
+                }
+            }
+        }
+    }
+
+    // The elements alone, in the order of [n][c][s]: equal bytes mean equal bits.
+    std::vector<float> values() const {
+        std::vector<float> result;
+        result.reserve(static_cast<std::size_t>(shape_.elements()));
+        for (std::int64_t n = 0; n < shape_.batch; ++n) {
+            for (std::int64_t c = 0; c < shape_.channels; ++c) {
+                for (std::int64_t s = 0; s < shape_.spatial; ++s) {
+                    result.push_back((*this)(n, c, s));
+                }
+            }
+        }
+        return result;
+    }
+
+    // Whether the bytes between rows are as the buffer was made.
+    bool gaps_untouched() const {
+        for (std::int64_t row = 0; row + 1 < shape_.rows(); ++row) {
+            const auto* gap =
+                reinterpret_cast<const unsigned char*>(buffer_.data() + row * stride_ + shape_.row_elements());
+            const auto bytes = static_cast<std::size_t>(stride_ - shape_.row_elements()) * sizeof(float);
+            for (std::size_t i = 0; i < bytes; ++i) {
+                if (gap[i] != 0xAB) {
+                    return false;
+                }
+            }
+        }
+        return true;
+    }
+
+  private:
+    std::int64_t offset(std::int64_t n, std::int64_t c, std::int64_t s) const {
+        return shape_.layout == BNORM_NCHW ? n * stride_ + c * shape_.spatial + s
+                                           : (n * shape_.spatial + s) * stride_ + c;
+    }
+
+    Shape shape_;
+    std::int64_t stride_;
+    Buffer<float> buffer_;
+};
+
+// Whether two float sequences are the same bit for bit.
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+// Numbers that are the same with every standard library: splitmix64, and Box-Muller on top.
+class Random {
+  public:
+    explicit Random(std::uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15U + 1) {}
+    std::uint64_t bits() {
+        std::uint64_t z = (state_ += 0x9E3779B97F4A7C15U);
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+        return z ^ (z >> 31);
+    }
+    double uniform() { return static_cast<double>(bits() >> 11) * 0x1p-53; }
+    double normal();
+
+  private:
+    std::uint64_t state_;
+};
+
+} // namespace tests
+
+#endif
