@@ -98,9 +98,6 @@ BNORM_INLINE F32 gate_by_sign(F32 dy, F32 v, F32 parameter) {
     return xsimd::select(v > F32(0.0F), dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
 }
 
-// Rows that one turn of a periodic kernel takes together, so that a load of parameters serves all of them.
-constexpr std::int64_t kRowsAtOnce = 4;
-
 // Elements before the first 64-byte boundary, for streaming a row that starts anywhere.
 BNORM_INLINE std::int64_t lanes_to_boundary(const float* address) {
     const std::uintptr_t bytes = static_cast<std::uintptr_t>(kWidth) * sizeof(float);

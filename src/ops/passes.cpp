@@ -186,7 +186,7 @@ class ByParts {
         const std::int64_t step = passes_.schedule.apply_rows;
         const std::int64_t items = divide_up(geometry.rows, step);
         runtime::parallel_for(passes_.schedule.threads, items, [&](std::int64_t item, int) noexcept {
-            const std::int64_t row = (items - 1 - item) * step;
+            const std::int64_t row = (operation_.reductions() > 0 ? items - 1 - item : item) * step;
             steps_.apply_rows(scratch_, row, std::min(step, geometry.rows - row));
         });
     }

@@ -12,7 +12,7 @@ constexpr std::int64_t kKibi = 1024;
 // A second thread is worth waking for this much memory traffic: waking takes tens of microseconds.
 constexpr std::int64_t kBytesPerThread = 128 * kKibi;
 constexpr std::int64_t kItemsPerThread = 4;
-constexpr std::int64_t kApplyBytes = 128 * kKibi;
+constexpr std::int64_t kApplyBytes = 512 * kKibi;
 constexpr std::int64_t kScratchPerThread = 64 * kKibi;
 // kernels::kMaxMomentColumns
 constexpr std::int64_t kMaxPanelColumns = 512;
@@ -206,7 +206,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     }
     const std::int64_t bytes = elements * kElementBytes * workload.streams;
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
-    schedule.stream = workload.applies && bytes > machine.last_level_bytes / 2;
+    schedule.stream = workload.applies && bytes > machine.last_level_bytes;
     if (geometry.kind == MatrixKind::planes) {
         schedule_planes(geometry, workload, machine, schedule);
     } else {

@@ -19,7 +19,7 @@ struct CacheSizes {
     std::int64_t last_level; // bytes, shared
 };
 
-// As the system tells; where it does not, sizes that are common.
+// As the CPU tells; where it does not, sizes that are common.
 const CacheSizes& cache_sizes();
 
 } // namespace bnorm::runtime
