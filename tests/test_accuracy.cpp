@@ -86,7 +86,7 @@ TEST_CASE("variance within 2e-7 for every distribution and scale") {
     for (const Shape& shape : kShapes) {
         for (const Distribution& distribution : kDistributions) {
             for (const double scale : {1.0, 1e-3, 1e25, 1e-18, 1e-25, 1e-38}) {
-                INFO("shape ", shape, ", ", distribution.name, ", scale ", scale);
+                INFO("shape ", shape, ", ", std::string(distribution.name), ", scale ", scale);
                 CHECK(worst_variance_error(make(shape, distribution, scale, 0.0)) <= kVarianceBound);
             }
         }

@@ -2,12 +2,13 @@
 //
 // Numbers. A block is summed around a shift K near its mean: d = x-K, s1 = sum(d), s2 = sum(d*d), then
 //     mean = K + s1/n,   M2 = s2 - s1*s1/n.
-// f32 holds only chains of eight: tree of eight d, tree of eight d*d, then both are added to f64 sums. Each of them rounds at
-// most four times, in practice s2 is right to about 3e-8. The closing subtraction magnifies the relative error of s2 by
-// s2/M2 = 1 + ((K-mu)/sigma)^2. K is the mean of eight vectors (rows) spread evenly over the block; with m of n elements
-// sampled, (K-mu)^2 <= sigma^2 (n-m)/m for any data, and near 0 for nearly all. Where s2 > 3*M2 all the same, where the sums
-// are not finite, and where the squares come near the f32 underflow, the block is summed again in f64 in two passes.
-// Blocks so small that roundings do not average out are summed in f64 from the start.
+// f32 holds only groups of eight: a tree of eight d, a tree of eight d*d, then both are added to f64 sums. Each term of s2
+// rounds at most six times by 2^-25 on average of either sign; over a block, s2 is right to about 3e-8. The closing
+// subtraction magnifies that by s2/M2 = 1 + ((K-mu)/sigma)^2. K is the mean of m elements spread evenly over the block's n,
+// and (K-mu)^2 <= sigma^2 (n-m)/m for any data, near 0 for nearly all. A block is summed once more, in f64 around the mean
+// just found, where that is not good enough: where s2/M2 is large all the same, where one group makes up most of s2 (an
+// outlier: its roundings have nothing to average with), where the squares come near the f32 underflow, or where f32
+// overflowed. Blocks so small that roundings do not average out are summed in f64 from the start.
 #ifndef BNORM_KERNELS_MOMENTS_INL
 #define BNORM_KERNELS_MOMENTS_INL
 
@@ -17,14 +18,18 @@ namespace bnorm::kernels {
 namespace {
 
 constexpr double kInfinity = __builtin_inf();
-// The largest magnification of the error of s2 that is accepted: 3 * 6e-8 (two roundings that all go one way) < 2e-7.
-constexpr double kMaxCancellation = 3.0;
+// The largest magnification of the error of s2 that is accepted: data of two values, whose roundings may all go one way,
+// has shown 1.1e-7 before it.
+constexpr double kMaxCancellation = 1.75;
+// The most of s2 that one group of eight may be.
+constexpr double kMaxGroupShare = 0.5;
 // Below this mean square an f32 square has fewer than 24 bits, even if the caller flushes denormals to zero.
 constexpr double kMinMeanSquare = 0x1p-100;
 constexpr std::int64_t kGroup = 8;
 // Below: f64 sums. The largest error of 10^5 channels of N(0, 1) then stays below 2e-7 even without fused multiply-add.
 constexpr std::int64_t kFewElements = 128;
-constexpr std::int64_t kFewRows = 32;
+constexpr std::int64_t kFewRows = 64;
+constexpr std::int64_t kSampledRows = 16;
 
 struct F32Sums {
     F32 s1;
@@ -56,6 +61,13 @@ BNORM_INLINE void add_exact(F32 x, F32 shift, double* s1, double* s2) {
     store(s1 + kWidthF64, load(s1 + kWidthF64) + high);
     store(s2, load(s2) + low * low);
     store(s2 + kWidthF64, load(s2 + kWidthF64) + high * high);
+}
+
+// The sums of a group enter the block's; `largest` keeps the largest s2 of a group.
+BNORM_INLINE void add_group(const F32Sums& group, double* s1, double* s2, float* largest) {
+    add_widened(s1, group.s1);
+    add_widened(s2, group.s2);
+    store(largest, xsimd::max(load(largest), group.s2));
 }
 
 // Sum over the virtual lanes in the fixed order 8-4-2-1.
@@ -102,60 +114,42 @@ BNORM_INLINE float sample_mean(const Rows& block) {
     return sum_lanes(lanes) / static_cast<float>(samples * kLanes);
 }
 
+struct LaneSums {
+    alignas(64) double s1[kLanes];
+    alignas(64) double s2[kLanes];
+    alignas(64) float largest[kLanes];
+};
+
 // Fewer than kGroup * kLanes elements at the end of a row.
-BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, F32 shift, double* s1, double* s2) {
+BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, F32 shift, LaneSums& sums) {
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-        F32 chain1(0.0F);
-        F32 chain2(0.0F);
+        F32Sums chain = {F32(0.0F), F32(0.0F)};
         std::int64_t i = lane;
         for (; i + kWidth <= columns; i += kLanes) {
             const F32 d = load(x + i) - shift;
-            chain1 = chain1 + d;
-            chain2 = fma(d, d, chain2);
+            chain = {chain.s1 + d, fma(d, d, chain.s2)};
         }
         if (i < columns) {
             const F32 d = keep_first(load_first(x + i, columns - i) - shift, columns - i);
-            chain1 = chain1 + d;
-            chain2 = fma(d, d, chain2);
+            chain = {chain.s1 + d, fma(d, d, chain.s2)};
         }
-        add_widened(s1 + lane, chain1);
-        add_widened(s2 + lane, chain2);
+        add_group(chain, sums.s1 + lane, sums.s2 + lane, sums.largest + lane);
     }
 }
 
-BNORM_INLINE void sum_row(const float* x, std::int64_t columns, F32 shift, double* s1, double* s2) {
+BNORM_INLINE void sum_row(const float* x, std::int64_t columns, F32 shift, LaneSums& sums) {
     constexpr std::int64_t kStep = kGroup * kLanes;
     std::int64_t i = 0;
     for (; i + kStep <= columns; i += kStep) {
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             const float* address = x + i + lane;
-            const F32Sums sums = sum_eight([&](std::int64_t k) { return load(address + k * kLanes) - shift; });
-            add_widened(s1 + lane, sums.s1);
-            add_widened(s2 + lane, sums.s2);
+            const F32Sums group = sum_eight([&](std::int64_t k) { return load(address + k * kLanes) - shift; });
+            add_group(group, sums.s1 + lane, sums.s2 + lane, sums.largest + lane);
         }
     }
     if (i < columns) {
-        sum_row_end(x + i, columns - i, shift, s1, s2);
+        sum_row_end(x + i, columns - i, shift, sums);
     }
-}
-
-BNORM_INLINE bool is_constant(const Rows& block) {
-    const F32 first(block.x[0]);
-    for (std::int64_t row = 0; row < block.rows; ++row) {
-        const float* x = block.x + row * block.row_stride;
-        std::int64_t i = 0;
-        for (; i + kWidth <= block.columns; i += kWidth) {
-            if (bits(load(x + i) == first) != bits(first == first)) {
-                return false;
-            }
-        }
-        for (; i < block.columns; ++i) {
-            if (!(x[i] == block.x[0])) {
-                return false;
-            }
-        }
-    }
-    return block.x[0] == block.x[0];
 }
 
 struct Moments {
@@ -163,9 +157,9 @@ struct Moments {
     double m2;
 };
 
-// Two passes in f64, the second with the correction of its own first sum (Chan, Golub and LeVeque 1983, eq. 1.7).
-// Rare, therefore plain; kept out of line so that it does not weigh on the loop that nearly always suffices.
-__attribute__((noinline)) Moments moments_in_f64(const Rows& block) {
+// Two passes in f64, the second with the correction of its own first sum (Chan, Golub and LeVeque 1983, eq. 1.7): for
+// infinities, NaN, and f32 sums that overflowed. Rare, therefore plain, and out of line.
+BNORM_RARE Moments moments_in_f64(const Rows& block) {
     double s1[kLanes] = {};
     for (std::int64_t row = 0; row < block.rows; ++row) {
         for (std::int64_t i = 0; i < block.columns; ++i) {
@@ -190,21 +184,10 @@ __attribute__((noinline)) Moments moments_in_f64(const Rows& block) {
     return {mean + rest / block.count(), m2 > 0.0 ? m2 : 0.0};
 }
 
-BNORM_INLINE Moments close_block(const Rows& block, float shift, double s1, double s2) {
-    const double n = block.count();
-    const double m2 = s2 - s1 * s1 / n;
-    if (s2 <= kMaxCancellation * m2 && s2 < kInfinity && s2 >= n * kMinMeanSquare) {
-        return {static_cast<double>(shift) + s1 / n, m2};
-    }
-    if (is_constant(block)) {
-        return {static_cast<double>(block.x[0]), 0.0};
-    }
-    return moments_in_f64(block);
-}
-
-// The shift is an element: equal values give M2 = 0, and cancellation costs no more than kFewElements * 2^-53.
-BNORM_INLINE Moments moments_of_few(const Rows& block) {
-    const F32 shift(block.x[0]);
+// Every d and d*d in f64. With an element as the shift, equal values give M2 = 0, and cancellation costs no more than n*2^-53;
+// with the rounded mean it costs nothing.
+BNORM_RARE Moments moments_around(const Rows& block, float around) {
+    const F32 shift(around);
     alignas(64) double s1[kLanes] = {};
     alignas(64) double s2[kLanes] = {};
     for (std::int64_t row = 0; row < block.rows; ++row) {
@@ -219,26 +202,44 @@ BNORM_INLINE Moments moments_of_few(const Rows& block) {
     }
     const double sum = sum_lanes(s1);
     const double m2 = sum_lanes(s2) - sum * sum / block.count();
-    const bool finite = m2 - m2 == 0.0;
-    return finite ? Moments{static_cast<double>(block.x[0]) + sum / block.count(), m2} : moments_in_f64(block);
+    if (m2 - m2 == 0.0) {
+        return {static_cast<double>(around) + sum / block.count(), m2 > 0.0 ? m2 : 0.0};
+    }
+    return moments_in_f64(block);
+}
+
+BNORM_INLINE Moments close_block(const Rows& block, float shift, LaneSums& sums) {
+    const double n = block.count();
+    float largest = 0.0F;
+    for (const float group : sums.largest) {
+        largest = group > largest ? group : largest;
+    }
+    const double s1 = sum_lanes(sums.s1);
+    const double s2 = sum_lanes(sums.s2);
+    const double m2 = s2 - s1 * s1 / n;
+    const double mean = static_cast<double>(shift) + s1 / n;
+    if (s2 <= kMaxCancellation * m2 && s2 < kInfinity && s2 >= n * kMinMeanSquare &&
+        static_cast<double>(largest) <= kMaxGroupShare * s2) {
+        return {mean, m2};
+    }
+    return moments_around(block, static_cast<float>(mean));
 }
 
 BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
                                   double* mean, double* m2) {
     const Rows block = {x, rows, row_stride, columns};
     if (rows * columns < kFewElements) {
-        const Moments moments = moments_of_few(block);
+        const Moments moments = moments_around(block, x[0]);
         *mean = moments.mean;
         *m2 = moments.m2;
         return;
     }
     const float shift = sample_mean(block);
-    alignas(64) double s1[kLanes] = {};
-    alignas(64) double s2[kLanes] = {};
+    LaneSums sums = {};
     for (std::int64_t row = 0; row < rows; ++row) {
-        sum_row(x + row * row_stride, columns, F32(shift), s1, s2);
+        sum_row(x + row * row_stride, columns, F32(shift), sums);
     }
-    const Moments moments = close_block(block, shift, sum_lanes(s1), sum_lanes(s2));
+    const Moments moments = close_block(block, shift, sums);
     *mean = moments.mean;
     *m2 = moments.m2;
 }
@@ -262,99 +263,114 @@ BNORM_INLINE void sample_shifts(const Rows& block, std::int64_t samples, float* 
     }
 }
 
+// Sums and what closes them, one value a column.
+struct ColumnSums {
+    double* s1; // in the end: mean
+    double* s2; // in the end: M2
+    float* shifts;
+    float* largest;
+};
+
 template <bool kWhole>
-BNORM_INLINE void sum_eight_rows(const float* x, std::int64_t row_stride, std::int64_t columns, F32 shift, double* s1,
-                                 double* s2) {
-    const F32Sums sums = sum_eight([&](std::int64_t k) {
-        const float* address = x + k * row_stride;
-        return (kWhole ? load(address) : load_first(address, columns)) - shift;
+BNORM_INLINE void sum_eight_rows(const float* x, std::int64_t row_stride, std::int64_t columns, const ColumnSums& sums,
+                                 std::int64_t c) {
+    const F32 shift = load(sums.shifts + c);
+    const F32Sums group = sum_eight([&](std::int64_t k) {
+        const float* address = x + k * row_stride + c;
+        return (kWhole ? load(address) : load_first(address, columns - c)) - shift;
     });
-    add_widened(s1, sums.s1);
-    add_widened(s2, sums.s2);
+    add_group(group, sums.s1 + c, sums.s2 + c, sums.largest + c);
 }
 
-BNORM_INLINE void sum_last_rows(const Rows& rest, const float* shifts, double* s1, double* s2) {
+BNORM_INLINE void sum_last_rows(const Rows& rest, const ColumnSums& sums) {
     for (std::int64_t c = 0; c < rest.columns; c += kWidth) {
-        const F32 shift = load(shifts + c);
-        F32 chain1(0.0F);
-        F32 chain2(0.0F);
+        const F32 shift = load(sums.shifts + c);
+        F32Sums chain = {F32(0.0F), F32(0.0F)};
         for (std::int64_t row = 0; row < rest.rows; ++row) {
             const F32 d = load_columns(rest.x + row * rest.row_stride + c, rest.columns - c) - shift;
-            chain1 = chain1 + d;
-            chain2 = fma(d, d, chain2);
+            chain = {chain.s1 + d, fma(d, d, chain.s2)};
         }
-        add_widened(s1 + c, chain1);
-        add_widened(s2 + c, chain2);
+        add_group(chain, sums.s1 + c, sums.s2 + c, sums.largest + c);
     }
 }
 
-BNORM_INLINE void sum_few_rows(const Rows& block, const float* shifts, double* s1, double* s2) {
+BNORM_INLINE void sum_few_rows(const Rows& block, const ColumnSums& sums) {
     for (std::int64_t row = 0; row < block.rows; ++row) {
         const float* x = block.x + row * block.row_stride;
         for (std::int64_t c = 0; c < block.columns; c += kWidth) {
-            add_exact(load_columns(x + c, block.columns - c), load(shifts + c), s1 + c, s2 + c);
+            add_exact(load_columns(x + c, block.columns - c), load(sums.shifts + c), sums.s1 + c, sums.s2 + c);
         }
     }
 }
 
-BNORM_INLINE void sum_columns(const Rows& block, const float* shifts, double* s1, double* s2) {
+BNORM_INLINE void sum_columns(const Rows& block, const ColumnSums& sums) {
     std::int64_t row = 0;
     for (; row + kGroup <= block.rows; row += kGroup) {
         const float* x = block.x + row * block.row_stride;
         std::int64_t c = 0;
         for (; c + kWidth <= block.columns; c += kWidth) {
-            sum_eight_rows<true>(x + c, block.row_stride, kWidth, load(shifts + c), s1 + c, s2 + c);
+            sum_eight_rows<true>(x, block.row_stride, block.columns, sums, c);
         }
         if (c < block.columns) {
-            sum_eight_rows<false>(x + c, block.row_stride, block.columns - c, load(shifts + c), s1 + c, s2 + c);
+            sum_eight_rows<false>(x, block.row_stride, block.columns, sums, c);
         }
     }
     if (row < block.rows) {
-        const Rows rest = {block.x + row * block.row_stride, block.rows - row, block.row_stride, block.columns};
-        sum_last_rows(rest, shifts, s1, s2);
+        sum_last_rows({block.x + row * block.row_stride, block.rows - row, block.row_stride, block.columns}, sums);
     }
 }
 
 // Turns the sums of one vector of columns into mean and M2; returns the lanes that must be summed again. Few rows were
 // summed in f64 and need no more than to be finite.
-BNORM_INLINE std::uint32_t close_columns(double n, bool few, const float* shifts, double* s1, double* s2) {
+BNORM_INLINE std::uint32_t close_columns(double n, bool few, const ColumnSums& sums, std::int64_t c) {
     std::uint32_t refused = 0;
-    const F32 shift = load(shifts);
-    const F64 halves[2] = {widen_low(shift), widen_high(shift)};
+    const F32 shift = load(sums.shifts + c);
+    const F32 largest = load(sums.largest + c);
+    const F64 shifts[2] = {widen_low(shift), widen_high(shift)};
+    const F64 groups[2] = {widen_low(largest), widen_high(largest)};
     for (std::int64_t half = 0; half < 2; ++half) {
-        double* mean = s1 + half * kWidthF64;
-        double* m2 = s2 + half * kWidthF64;
+        double* mean = sums.s1 + c + half * kWidthF64;
+        double* m2 = sums.s2 + c + half * kWidthF64;
         const F64 sum = load(mean);
         const F64 square = load(m2);
         const F64 closed = square - sum * sum * F64(1.0 / n);
         std::uint32_t accepted = bits(square < F64(kInfinity));
         if (!few) {
-            accepted &= bits(square <= F64(kMaxCancellation) * closed) & bits(square >= F64(n * kMinMeanSquare));
+            accepted &= bits(square <= F64(kMaxCancellation) * closed) & bits(square >= F64(n * kMinMeanSquare)) &
+                        bits(groups[half] <= F64(kMaxGroupShare) * square);
         }
         const std::uint32_t all = (1U << kWidthF64) - 1U;
         refused |= (accepted ^ all) << (half * kWidthF64);
-        store(mean, halves[half] + sum * F64(1.0 / n));
-        store(m2, closed);
+        store(mean, shifts[half] + sum * F64(1.0 / n));
+        store(m2, xsimd::max(closed, F64(0.0)));
     }
     return refused;
 }
 
-__attribute__((noinline)) void sum_columns_again(const Rows& block, std::int64_t c, std::uint32_t refused, double* mean,
-                                                 double* m2) {
-    std::uint32_t constant = ~0U;
-    const F32 first = load_columns(block.x + c, block.columns - c);
-    for (std::int64_t row = 0; row < block.rows && (constant & refused) != 0; ++row) {
-        constant &= bits(load_columns(block.x + row * block.row_stride + c, block.columns - c) == first);
+// One vector of columns in f64 around the means found before; the refused lanes take the result.
+BNORM_RARE void sum_columns_again(const Rows& block, std::int64_t c, std::uint32_t refused,
+                                                 const ColumnSums& sums) {
+    alignas(64) float shifts[kLanes] = {};
+    alignas(64) float unused[kLanes] = {};
+    alignas(64) double mean[kLanes] = {};
+    alignas(64) double m2[kLanes] = {};
+    const std::int64_t columns = block.columns - c < kWidth ? block.columns - c : kWidth;
+    for (std::int64_t lane = 0; lane < columns; ++lane) {
+        shifts[lane] = static_cast<float>(sums.s1[c + lane]);
     }
-    for (std::int64_t lane = 0; lane < kWidth && c + lane < block.columns; ++lane) {
-        const Rows column = {block.x + c + lane, block.rows, block.row_stride, 1};
-        if ((refused >> lane & constant & 1U) != 0) {
-            mean[c + lane] = static_cast<double>(column.x[0]);
-            m2[c + lane] = 0.0;
-        } else if ((refused >> lane & 1U) != 0) {
-            const Moments moments = moments_in_f64(column);
-            mean[c + lane] = moments.mean;
-            m2[c + lane] = moments.m2;
+    const Rows narrow = {block.x + c, block.rows, block.row_stride, columns};
+    const ColumnSums again = {mean, m2, shifts, unused};
+    sum_few_rows(narrow, again);
+    const std::uint32_t infinite = close_columns(block.count() / static_cast<double>(block.columns), true, again, 0);
+    for (std::int64_t lane = 0; lane < columns; ++lane) {
+        if ((refused & infinite) >> lane & 1U) {
+            const Moments moments = moments_in_f64({narrow.x + lane, block.rows, block.row_stride, 1});
+            mean[lane] = moments.mean;
+            m2[lane] = moments.m2;
+        }
+        if (refused >> lane & 1U) {
+            sums.s1[c + lane] = mean[lane];
+            sums.s2[c + lane] = m2[lane];
         }
     }
 }
@@ -363,31 +379,32 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
                                    double* mean, double* m2) {
     const Rows block = {x, rows, row_stride, columns};
     alignas(64) float shifts[kMaxMomentColumns + kLanes];
+    alignas(64) float largest[kMaxMomentColumns + kLanes];
+    const ColumnSums sums = {mean, m2, shifts, largest};
     const bool few = rows < kFewRows;
-    sample_shifts(block, few ? 1 : kGroup, shifts);
-    for (std::int64_t c = 0; c < columns; c += kWidthF64) {
-        store(mean + c, F64(0.0));
-        store(m2 + c, F64(0.0));
-    }
-    // A vector of f32 columns is two of f64: the second may lie beyond `columns`.
-    for (std::int64_t c = columns; c % kLanes != 0; ++c) {
-        mean[c] = 0.0;
-        m2[c] = 0.0;
+    sample_shifts(block, few ? 1 : kSampledRows, shifts);
+    const std::int64_t padded = (columns + kLanes - 1) / kLanes * kLanes;
+    for (std::int64_t c = 0; c < padded; c += kWidth) {
+        store(largest + c, F32(0.0F));
+        for (std::int64_t half = 0; half < 2; ++half) {
+            store(mean + c + half * kWidthF64, F64(0.0));
+            store(m2 + c + half * kWidthF64, F64(0.0));
+        }
     }
     if (few) {
-        sum_few_rows(block, shifts, mean, m2);
+        sum_few_rows(block, sums);
     } else {
-        sum_columns(block, shifts, mean, m2);
+        sum_columns(block, sums);
     }
     for (std::int64_t c = 0; c < columns; c += kWidth) {
-        const std::uint32_t refused = close_columns(static_cast<double>(rows), few, shifts + c, mean + c, m2 + c);
+        const std::uint32_t refused = close_columns(static_cast<double>(rows), few, sums, c);
         if (refused != 0) {
-            sum_columns_again(block, c, refused, mean, m2);
+            sum_columns_again(block, c, refused, sums);
         }
     }
 }
 
-// Chan, Golub and LeVeque 1983. Where delta is NaN because both means are infinite, their sum is what a plain mean gives.
+// Chan, Golub and LeVeque 1983. Where an infinite mean makes that NaN, the sum of the means is what a plain mean gives.
 BNORM_KERNEL void merge_moments(std::int64_t columns, double count_a, double* mean_a, double* m2_a, double count_b,
                                 const double* mean_b, const double* m2_b) {
     const F64 weight(count_b / (count_a + count_b));
@@ -397,7 +414,8 @@ BNORM_KERNEL void merge_moments(std::int64_t columns, double count_a, double* me
         const F64 b = load(mean_b + c);
         const F64 delta = b - a;
         store(m2_a + c, load(m2_a + c) + load(m2_b + c) + delta * delta * product);
-        store(mean_a + c, xsimd::select(delta == delta, a + delta * weight, a + b));
+        const F64 merged = a + delta * weight;
+        store(mean_a + c, xsimd::select(merged == merged, merged, a + b));
     }
 }
 

@@ -13,6 +13,8 @@
 // xsimd's functions are ordinary inline templates: without flatten the compiler may leave one out of line as a weak symbol,
 // and the linker may pick that copy for a file of another ISA.
 #define BNORM_KERNEL __attribute__((flatten)) static
+// For what is seldom needed: out of line, so that it does not weigh on the loop that nearly always suffices.
+#define BNORM_RARE __attribute__((noinline, flatten)) static
 
 namespace bnorm::kernels {
 namespace {

@@ -23,7 +23,8 @@ inline Sums merge_moments(const Sums& a, const Sums& b) {
     const double count = a.count + b.count;
     const double weight = b.count / count;
     const double delta = b.first - a.first;
-    const double mean = delta == delta ? a.first + delta * weight : a.first + b.first;
+    const double merged = a.first + delta * weight;
+    const double mean = merged == merged ? merged : a.first + b.first;
     return {count, mean, a.second + b.second + delta * delta * (a.count * weight)};
 }
 
