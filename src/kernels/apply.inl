@@ -75,6 +75,9 @@ BNORM_KERNEL void apply_uniform(const Apply& task) {
         if (c < task.columns) {
             apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
         }
+        if (Variant::mask) {
+            end_mask_row(row.mask, task.columns);
+        }
     }
 }
 
@@ -93,6 +96,9 @@ BNORM_KERNEL void apply_periodic(const Apply& task) {
         if (c < task.columns) {
             const auto parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
             apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
+        }
+        if (Variant::mask) {
+            end_mask_row(row.mask, task.columns);
         }
     }
 }

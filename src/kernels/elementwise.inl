@@ -68,6 +68,13 @@ BNORM_INLINE void store_mask(std::uint8_t* mask, std::int64_t bit, std::uint32_t
     }
 }
 
+// Rows of a mask are whole units of kLanes bits; where narrow vectors do not reach the last byte, it becomes 0 all the same.
+BNORM_INLINE void end_mask_row(std::uint8_t* mask, std::int64_t bits) {
+    if (kWidth < 16 && bits % 16 != 0 && bits % 16 <= 8) {
+        mask[bits / 16 * 2 + 1] = 0;
+    }
+}
+
 // The kWidth bits from any bit on. Reads up to two bytes past the last of them: masks end with that many spare bytes.
 BNORM_INLINE std::uint32_t load_mask(const std::uint8_t* mask, std::int64_t bit) {
     const std::uint8_t* byte = mask + bit / 8;

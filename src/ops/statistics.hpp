@@ -17,6 +17,9 @@ struct Sums {
 
 // Chan, Golub and LeVeque 1983, as kernels/moments.inl. An empty side is neutral.
 inline Sums merge_moments(const Sums& a, const Sums& b) {
+    if (a.count == 0.0 && b.count == 0.0) {
+        return {0.0, 0.0, 0.0};
+    }
     if (a.count == 0.0 || b.count == 0.0) {
         return a.count == 0.0 ? b : a;
     }

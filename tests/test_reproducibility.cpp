@@ -1,0 +1,194 @@
+// The same bits whatever the number of threads, the placement in memory, the arena, the concurrency, AVX2 or AVX-512.
+#include <oneapi/tbb/task_arena.h>
+
+#include <thread>
+
+#include "layer.hpp"
+
+using namespace tests;
+
+namespace {
+
+// Everything that one training step and one frozen step write.
+struct Outputs {
+    std::vector<float> y, dx, dresidual, frozen_y, frozen_dx;
+    std::vector<unsigned char> mean, inv_std, running_mean, running_var, dgamma, dbeta, frozen_dgamma, mask;
+
+    bool operator==(const Outputs& other) const {
+        return same_bits(y, other.y) && same_bits(dx, other.dx) && same_bits(dresidual, other.dresidual) &&
+               same_bits(frozen_y, other.frozen_y) && same_bits(frozen_dx, other.frozen_dx) && mean == other.mean &&
+               inv_std == other.inv_std && running_mean == other.running_mean && running_var == other.running_var &&
+               dgamma == other.dgamma && dbeta == other.dbeta && frozen_dgamma == other.frozen_dgamma &&
+               mask == other.mask;
+    }
+};
+
+Outputs run(const Setup& setup) {
+    Layer layer(setup);
+    Tensor x(setup.shape);
+    Tensor dy(setup.shape);
+    x.copy_from(layer.x);
+    dy.copy_from(layer.dy);
+    Outputs out;
+    layer.run_forward();
+    out.y = (setup.in_place ? layer.x : layer.y).values();
+    out.mask = setup.mask ? layer.mask.snapshot() : std::vector<unsigned char>();
+    out.mean = layer.mean.snapshot();
+    out.inv_std = layer.inv_std.snapshot();
+    out.running_mean = layer.running_mean.snapshot();
+    out.running_var = layer.running_var.snapshot();
+    layer.x.copy_from(x);
+    layer.run_backward();
+    out.dx = (setup.in_place ? layer.dy : layer.dx).values();
+    out.dresidual = setup.residual ? layer.dresidual.values() : std::vector<float>();
+    out.dgamma = layer.dgamma.snapshot();
+    out.dbeta = layer.dbeta.snapshot();
+    layer.dy.copy_from(dy);
+    layer.run_inference();
+    out.frozen_y = (setup.in_place ? layer.x : layer.y).values();
+    layer.x.copy_from(x);
+    layer.run_backward_fixed();
+    out.frozen_dx = (setup.in_place ? layer.dy : layer.dx).values();
+    out.frozen_dgamma = layer.dgamma.snapshot();
+    return out;
+}
+
+// One of each path: long and short planes, few channels with large planes, columns narrow and wide, joined pixels.
+std::vector<Shape> shapes() {
+    return {{BNORM_NCHW, 8, 32, 784},  {BNORM_NCHW, 16, 96, 49},  {BNORM_NCHW, 2, 3, 40000},  {BNORM_NCHW, 1, 1, 200000},
+            {BNORM_NCHW, 3000, 70, 1}, {BNORM_NCHW, 700, 30, 9},  {BNORM_NHWC, 8, 64, 784},   {BNORM_NHWC, 4, 1100, 49},
+            {BNORM_NHWC, 2, 3, 40001}, {BNORM_NHWC, 2, 17, 9001}, {BNORM_NHWC, 1, 1, 200003}, {BNORM_NHWC, 64, 2048, 1}};
+}
+
+Setup fused(const Shape& shape) {
+    return {.shape = shape, .activation = {BNORM_RELU, 0.0F}, .residual = true, .mask = true};
+}
+
+void set_isa(bnorm_isa isa) { REQUIRE_OK(bnorm_set_isa(isa)); }
+
+} // namespace
+
+TEST_CASE("1, 2, 3, 7 and 16 threads give the same bits") {
+    for (const Shape& shape : shapes()) {
+        for (Setup setup : {Setup{.shape = shape}, fused(shape)}) {
+            INFO("shape ", shape);
+            setup.threads = 1;
+            const Outputs expected = run(setup);
+            for (const int threads : {2, 3, 7, 16}) {
+                INFO("threads ", threads);
+                setup.threads = threads;
+                CHECK(run(setup) == expected);
+            }
+        }
+    }
+}
+
+TEST_CASE("repeating, moving and in place give the same bits") {
+    for (const Shape& shape : shapes()) {
+        INFO("shape ", shape);
+        Setup setup = fused(shape);
+        setup.threads = 2;
+        const Outputs expected = run(setup);
+        CHECK(run(setup) == expected);
+        setup.in_place = true;
+        CHECK(run(setup) == expected);
+        setup.in_place = false;
+        for (const Placement placement : kPlacements) {
+            setup.placement = placement;
+            CHECK(run(setup) == expected);
+        }
+    }
+}
+
+// A stride may change how pixels are joined into rows, hence the order of sums; where it cannot, it changes nothing.
+TEST_CASE("strides change no bits of planes and of wide pixels") {
+    for (const Shape& shape : shapes()) {
+        if (shape.layout == BNORM_NHWC && shape.channels < 512) {
+            continue;
+        }
+        INFO("shape ", shape);
+        Setup setup = fused(shape);
+        setup.mask = setup.residual = false;
+        const Outputs expected = run(setup);
+        setup.gap = 5;
+        CHECK(run(setup) == expected);
+    }
+}
+
+TEST_CASE("AVX2 and AVX-512 give the same bits") {
+    if (bnorm_isa_is_available(BNORM_ISA_AVX512) == 0) {
+        MESSAGE("this CPU has no AVX-512");
+        return;
+    }
+    std::vector<Shape> all = shapes();
+    for (std::int64_t size = 1; size <= 70; ++size) {
+        all.push_back({BNORM_NCHW, 3, 5, size});
+        all.push_back({BNORM_NHWC, 3, size, 20});
+    }
+    for (const Shape& shape : all) {
+        for (const Activation& activation : kActivations) {
+            for (const bool residual : {false, true}) {
+                INFO("shape ", shape, ", activation ", activation.kind);
+                const Setup setup = {.shape = shape, .activation = activation, .residual = residual,
+                                     .mask = activation.kind != BNORM_IDENTITY, .mean = 100.0};
+                set_isa(BNORM_ISA_AVX2);
+                const Outputs expected = run(setup);
+                set_isa(BNORM_ISA_AVX512);
+                CHECK(run(setup) == expected);
+                set_isa(BNORM_ISA_AUTO);
+            }
+        }
+    }
+}
+
+TEST_CASE("inside the caller's own arena of one or two threads: the same bits") {
+    for (const Shape& shape : {Shape{BNORM_NCHW, 8, 32, 784}, Shape{BNORM_NHWC, 8, 64, 784}}) {
+        Setup setup = fused(shape);
+        setup.threads = 0;
+        const Outputs expected = run(setup);
+        for (const int concurrency : {1, 2}) {
+            tbb::task_arena arena(concurrency);
+            Outputs inside;
+            arena.execute([&] {
+                CHECK(bnorm_thread_count() == concurrency);
+                inside = run(setup);
+            });
+            CHECK(inside == expected);
+        }
+    }
+}
+
+TEST_CASE("one plan, executed by eight threads at once") {
+    for (const Shape& shape : {Shape{BNORM_NCHW, 8, 32, 784}, Shape{BNORM_NHWC, 8, 64, 784}, Shape{BNORM_NCHW, 2, 4, 9}}) {
+        const Layer layer({.shape = shape, .threads = 2});
+        const Plan plan(layer.problem(BNORM_TRAINING_FORWARD));
+        const auto execute = [&](const Tensor& y) {
+            bnorm_training_forward_args args = {};
+            args.x = layer.x.data();
+            args.y = y.data();
+            return bnorm_training_forward(plan, &args);
+        };
+        const Tensor expected(shape);
+        REQUIRE_OK(execute(expected));
+        constexpr int kCallers = 8;
+        std::vector<Tensor> outputs;
+        for (int i = 0; i < kCallers; ++i) {
+            outputs.emplace_back(shape);
+        }
+        std::vector<int> failures(kCallers, 0);
+        std::vector<std::thread> callers;
+        for (std::size_t i = 0; i < kCallers; ++i) {
+            callers.emplace_back([&, i] {
+                for (int repeat = 0; repeat < 20; ++repeat) {
+                    outputs[i].fill([](std::int64_t) { return -1.0F; });
+                    failures[i] += execute(outputs[i]) == BNORM_OK ? 0 : 1;
+                    failures[i] += same_bits(outputs[i].values(), expected.values()) ? 0 : 1;
+                }
+            });
+        }
+        for (std::thread& caller : callers) {
+            caller.join();
+        }
+        CHECK(failures == std::vector<int>(kCallers, 0));
+    }
+}
