@@ -11,6 +11,8 @@ namespace {
 constexpr std::int64_t kBlockElements = 4096;
 // A block of columns is at most this high. The sums of a block are closed once, which costs as much as about 16 rows.
 constexpr std::int64_t kBlockRows = 256;
+// Kernels sum eight rows at a time.
+constexpr std::int64_t kGroupRows = 8;
 // Rows are made at least this long where pixels are short: below it, loop overhead shows.
 constexpr std::int64_t kMinRowLength = 256;
 // And at most this long: their parameters stay in L1, and their partial sums below 1 % of the tensor.
@@ -29,7 +31,7 @@ void make_planes(Geometry& geometry, std::int64_t images, std::int64_t plane) {
     geometry.row_length = geometry.channels * plane;
     geometry.columns_per_channel = plane;
     geometry.short_planes = plane < kMinLongPlane;
-    geometry.mask_row_bytes = geometry.short_planes ? round_up(geometry.channels, kLanes) / kLanes * 2 * plane
+    geometry.mask_row_bytes = geometry.short_planes ? divide_up(geometry.row_length, kLanes) * 2
                                                     : geometry.channels * (divide_up(plane, kLanes) * 2);
 }
 
@@ -82,14 +84,16 @@ BlockGrid Geometry::grid() const {
     grid.rows = rows;
     if (kind == MatrixKind::columns) {
         grid.columns = grid.columns_per_block = row_length;
-        grid.rows_per_block = std::max(kLanes / 2, round_up(divide_up(rows, std::max<std::int64_t>(1, divide_up(rows, kBlockRows))), kLanes / 2));
+        const std::int64_t blocks = std::max<std::int64_t>(1, divide_up(rows, kBlockRows));
+        grid.rows_per_block = std::max(kGroupRows, round_up(divide_up(rows, blocks), kGroupRows));
         return grid;
     }
     grid.columns = columns_per_channel;
     const std::int64_t pieces = divide_up(grid.columns, kBlockElements);
     grid.columns_per_block = std::min(grid.columns, round_up(divide_up(grid.columns, pieces), 8 * kLanes));
     const std::int64_t most_rows = pieces > 1 ? 1 : kBlockElements / grid.columns;
-    grid.rows_per_block = std::max<std::int64_t>(1, divide_up(rows, std::max<std::int64_t>(1, divide_up(rows, most_rows))));
+    const std::int64_t blocks = std::max<std::int64_t>(1, divide_up(rows, most_rows));
+    grid.rows_per_block = std::max<std::int64_t>(1, divide_up(rows, blocks));
     return grid;
 }
 

@@ -1,0 +1,173 @@
+// The planner on its own: integers in, integers out.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <ostream>
+#include <vector>
+
+#include "plan/geometry.hpp"
+#include "plan/schedule.hpp"
+
+using namespace bnorm::plan;
+
+namespace {
+
+struct Shape {
+    bnorm_layout layout;
+    std::int64_t batch, channels, spatial;
+};
+
+std::ostream& operator<<(std::ostream& stream, const Shape& s) {
+    return stream << (s.layout == BNORM_NCHW ? "NCHW " : "NHWC ") << s.batch << "x" << s.channels << "x" << s.spatial;
+}
+
+Geometry geometry_of(const Shape& shape) {
+    bnorm_problem problem = {};
+    problem.layout = shape.layout;
+    problem.batch = shape.batch;
+    problem.channels = shape.channels;
+    problem.spatial = shape.spatial;
+    return make_geometry(problem);
+}
+
+std::vector<Shape> shapes() {
+    std::vector<Shape> result;
+    for (const bnorm_layout layout : {BNORM_NCHW, BNORM_NHWC}) {
+        for (const std::int64_t batch : {1, 2, 7, 32, 256, 65536}) {
+            for (const std::int64_t channels : {1, 3, 16, 17, 64, 65, 100, 256, 300, 512, 2048, 10000}) {
+                for (const std::int64_t spatial : {1, 2, 9, 15, 16, 49, 95, 96, 196, 784, 3136, 12544, 8294400}) {
+                    if (batch * channels * spatial <= std::int64_t{1} << 31) {
+                        result.push_back({layout, batch, channels, spatial});
+                    }
+                }
+            }
+        }
+        result.push_back({layout, 1, 1 << 20, 1});
+        result.push_back({layout, 3, 1 << 20, 1});
+        result.push_back({layout, 1 << 20, 1, 1});
+    }
+    return result;
+}
+
+// As api/plan.cpp describes them: training forward; backward that computes its statistics; inference.
+constexpr Workload kTraining = {1, true, 3, 1, 2};
+constexpr Workload kBackward = {2, true, 5, 2, 3};
+constexpr Workload kInference = {0, true, 3, 1, 2};
+constexpr Machine machine(int threads) { return {threads, std::int64_t{1} << 20, std::int64_t{32} << 20}; }
+
+} // namespace
+
+TEST_CASE("split_tree: the largest power of two below the count") {
+    CHECK(split_tree(2) == 1);
+    CHECK(split_tree(3) == 2);
+    CHECK(split_tree(4) == 2);
+    CHECK(split_tree(5) == 4);
+    CHECK(split_tree(8) == 4);
+    CHECK(split_tree(9) == 8);
+    CHECK(split_tree((std::int64_t{1} << 40) + 1) == std::int64_t{1} << 40);
+}
+
+TEST_CASE("a geometry's matrix has every element once") {
+    for (const Shape& shape : shapes()) {
+        const Geometry geometry = geometry_of(shape);
+        INFO("shape ", shape);
+        CHECK(geometry.rows * geometry.row_length + geometry.tail_columns == shape.batch * shape.channels * shape.spatial);
+        CHECK(geometry.row_length == geometry.channels * geometry.columns_per_channel);
+        CHECK(geometry.tail_columns < geometry.row_length);
+        CHECK(geometry.tail_columns % geometry.channels == 0);
+        CHECK((geometry.tail_columns == 0 || geometry.interleaved));
+    }
+}
+
+TEST_CASE("blocks cover rows and columns exactly, and are small") {
+    for (const Shape& shape : shapes()) {
+        const Geometry geometry = geometry_of(shape);
+        const BlockGrid grid = geometry.grid();
+        INFO("shape ", shape);
+        REQUIRE(grid.count() >= 1);
+        std::int64_t elements = 0;
+        for (std::int64_t i = 0; i < grid.count(); ++i) {
+            const Block block = grid.at(i);
+            REQUIRE(block.rows >= 1);
+            REQUIRE(block.columns >= 1);
+            REQUIRE(block.row + block.rows <= grid.rows);
+            REQUIRE(block.column + block.columns <= grid.columns);
+            REQUIRE(block.row % grid.rows_per_block == 0);
+            REQUIRE(block.column % grid.columns_per_block == 0);
+            elements += block.rows * block.columns;
+        }
+        CHECK(elements == grid.rows * grid.columns); // with the multiples above: no gap, no overlap
+        if (geometry.kind == MatrixKind::planes) {
+            CHECK(grid.rows_per_block * grid.columns_per_block <= 4096);
+        } else {
+            CHECK(grid.rows_per_block <= 256);
+        }
+    }
+}
+
+TEST_CASE("the grid does not depend on threads: schedules only group its blocks") {
+    for (const Shape& shape : shapes()) {
+        const Geometry geometry = geometry_of(shape);
+        for (const int threads : {1, 2, 3, 7, 64}) {
+            const Schedule schedule = make_schedule(geometry, kTraining, machine(threads));
+            INFO("shape ", shape, ", threads ", threads);
+            if (schedule.strategy == Strategy::by_parts) {
+                const std::int64_t blocks = geometry.grid().count();
+                CHECK((schedule.blocks_per_part & (schedule.blocks_per_part - 1)) == 0); // parts are subtrees
+                CHECK(schedule.parts * schedule.blocks_per_part >= blocks);
+                CHECK((schedule.parts - 1) * schedule.blocks_per_part < blocks);
+            } else {
+                CHECK(schedule.channels_per_item >= 1);
+                CHECK(schedule.channels_per_range <= schedule.channels_per_item);
+            }
+            CHECK(schedule.threads >= 1);
+            CHECK(schedule.threads <= threads);
+        }
+    }
+}
+
+TEST_CASE("scratch memory stays below 1 % of the tensor plus 64 KiB a thread") {
+    for (const Shape& shape : shapes()) {
+        const Geometry geometry = geometry_of(shape);
+        for (const Workload& workload : {kTraining, kBackward, kInference}) {
+            for (const int threads : {1, 2, 3, 8, 64}) {
+                const Schedule schedule = make_schedule(geometry, workload, machine(threads));
+                INFO("shape ", shape, ", reductions ", workload.reductions, ", threads ", threads);
+                CHECK(schedule.scratch_bytes <= geometry.elements() * 4 / 100 + 65536 * schedule.threads);
+            }
+        }
+    }
+}
+
+TEST_CASE("mask rows hold a bit for every column, each unit of 16 columns in bytes of its own") {
+    for (const Shape& shape : shapes()) {
+        const Geometry geometry = geometry_of(shape);
+        INFO("shape ", shape);
+        CHECK(geometry.mask_row_bytes * 8 >= geometry.row_length);
+        CHECK(geometry.mask_bit(geometry.row_length - 1) < geometry.mask_row_bytes * 8);
+        CHECK(geometry.mask_bytes() >= geometry.elements() / 8);
+        // Every row is padded to 16 bits, and the last, which may be shorter, to a whole row.
+        CHECK(geometry.mask_bytes() <= geometry.elements() * 7 / 48 + (geometry.rows + 2) * 2 + geometry.mask_row_bytes);
+    }
+}
+
+TEST_CASE("small work stays on one thread, large work does not") {
+    const auto threads = [](const Shape& shape) {
+        return make_schedule(geometry_of(shape), kTraining, machine(2)).threads;
+    };
+    CHECK(threads({BNORM_NCHW, 1, 16, 196}) == 1);
+    CHECK(threads({BNORM_NHWC, 1, 16, 196}) == 1);
+    CHECK(threads({BNORM_NCHW, 32, 64, 3136}) == 2);
+    CHECK(threads({BNORM_NHWC, 32, 64, 3136}) == 2);
+    CHECK(threads({BNORM_NCHW, 1, 3, 8294400}) == 2);
+    CHECK(threads({BNORM_NHWC, 1, 3, 8294400}) == 2);
+}
+
+TEST_CASE("empty tensors have plans") {
+    for (const Shape& shape : {Shape{BNORM_NCHW, 0, 5, 7}, Shape{BNORM_NHWC, 3, 0, 7}, Shape{BNORM_NCHW, 3, 5, 0}}) {
+        const Geometry geometry = geometry_of(shape);
+        CHECK(geometry.elements() == 0);
+        CHECK(geometry.mask_bytes() == 0);
+        CHECK(make_schedule(geometry, kTraining, machine(2)).threads == 1);
+    }
+}
