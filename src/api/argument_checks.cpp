@@ -9,8 +9,6 @@
 namespace bnorm::api {
 namespace {
 
-constexpr std::int64_t kElementBytes = 4;
-
 bnorm_status check_enums(const bnorm_problem& problem) {
     const char* const where = "bnorm_plan_create";
     const auto unknown = [&](const char* member, std::int32_t value) {

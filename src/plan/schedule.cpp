@@ -41,7 +41,7 @@ class Bump {
 };
 
 std::int64_t tree_depth(std::int64_t blocks) {
-    return blocks <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(blocks - 1));
+    return blocks <= 1 ? 0 : static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(blocks - 1)));
 }
 
 bool expands(const Geometry& geometry) {

@@ -33,7 +33,7 @@ enum class Strategy { by_channels, by_parts };
 constexpr int kMaxReductions = 2;
 constexpr int kCoefficients = 5;
 
-// Byte offsets of what one range of channels needs; see ops/channel_range.hpp.
+// Byte offsets of what one range of channels needs; see ops/range_scratch.hpp.
 struct RangeScratch {
     std::array<std::array<std::int64_t, 2>, kMaxReductions> sums{};
     std::array<std::int64_t, kCoefficients> coefficients{};
