@@ -1,7 +1,13 @@
 // Version, ISA, threads, plan information.
 #include <oneapi/tbb/task_arena.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <fstream>
+#include <initializer_list>
+#include <iterator>
+#include <set>
+#include <sstream>
 #include <string>
 
 #include "support.hpp"
@@ -11,6 +17,16 @@ using namespace tests;
 namespace {
 
 std::string text(const char* characters) { return characters; }
+
+// The flags of the first processor as Linux reports them: a flag is there only if CPU and kernel both support it.
+std::set<std::string> processor_flags() {
+    std::ifstream file("/proc/cpuinfo");
+    std::string line;
+    while (std::getline(file, line) && line.rfind("flags", 0) != 0) {
+    }
+    std::istringstream words(line);
+    return {std::istream_iterator<std::string>(words), std::istream_iterator<std::string>()};
+}
 
 } // namespace
 
@@ -64,6 +80,18 @@ TEST_CASE("the ISA in use is the one that BNORM_ISA names, and can be set") {
     bnorm_isa back = BNORM_ISA_AUTO;
     REQUIRE_OK(bnorm_get_isa(&back));
     CHECK(back == initial);
+}
+
+TEST_CASE("an ISA is available exactly where Linux reports its flags") {
+    const std::set<std::string> flags = processor_flags();
+    REQUIRE(flags.contains("sse2"));
+    const auto has = [&](std::initializer_list<const char*> names) {
+        return std::all_of(names.begin(), names.end(), [&](const char* name) { return flags.contains(name); });
+    };
+    const bool avx2 = has({"avx2", "fma", "f16c"});
+    CHECK((bnorm_isa_is_available(BNORM_ISA_AVX2) != 0) == avx2);
+    CHECK((bnorm_isa_is_available(BNORM_ISA_AVX512) != 0) ==
+          (avx2 && has({"avx512f", "avx512bw", "avx512dq", "avx512vl"})));
 }
 
 TEST_CASE("threads by the size of the work") {
