@@ -22,8 +22,7 @@ void time_subject(benchmark::State& state, const Arguments&... arguments) {
             (void)iteration;
             subject.run();
         }
-        state.SetBytesProcessed(
-            static_cast<std::int64_t>(static_cast<double>(state.iterations()) * subject.bytes()));
+        state.SetBytesProcessed(static_cast<std::int64_t>(static_cast<double>(state.iterations()) * subject.bytes()));
     } catch (const std::exception& error) {
         state.SkipWithError(error.what());
     }

@@ -51,7 +51,9 @@ static uint64_t random_bits(uint64_t* state) {
     return z ^ (z >> 31);
 }
 
-static double random_uniform(uint64_t* state) { return ((double)(random_bits(state) >> 11) + 0.5) / 9007199254740992.0; }
+static double random_uniform(uint64_t* state) {
+    return ((double)(random_bits(state) >> 11) + 0.5) / 9007199254740992.0;
+}
 
 static double random_normal(uint64_t* state) {
     const double radius = sqrt(-2.0 * log(random_uniform(state)));
@@ -200,12 +202,8 @@ typedef struct {
 
 /* A dense layer's output is [rows][channels]: NC, one spatial element. */
 static bnorm_plan* new_plan(bnorm_operation operation, int rows) {
-    const bnorm_problem problem = {.operation = operation,
-                                   .layout = BNORM_NHWC,
-                                   .batch = rows,
-                                   .channels = HIDDEN,
-                                   .spatial = 1,
-                                   .epsilon = 1e-5};
+    const bnorm_problem problem = {
+        .operation = operation, .layout = BNORM_NHWC, .batch = rows, .channels = HIDDEN, .spatial = 1, .epsilon = 1e-5};
     bnorm_plan* plan = NULL;
     must(bnorm_plan_create(&problem, &plan));
     return plan;

@@ -12,7 +12,8 @@ constexpr double kMomentum = 0.1;
 // arithmetic of that size, and grows with it.
 Real output_bound(Real y) { return 1e-6L * std::max<Real>(1, std::fabs(y) / 4); }
 
-void check_outputs(const Layer& layer, const Tensor& x, const Tensor& residual, std::int64_t channel, const Affine& affine) {
+void check_outputs(const Layer& layer, const Tensor& x, const Tensor& residual, std::int64_t channel,
+                   const Affine& affine) {
     const Shape& shape = x.shape();
     Real worst = 0;
     for (std::int64_t n = 0; n < shape.batch; ++n) {
@@ -33,10 +34,10 @@ bool near(Real got, Real expected, Real bound) { return std::fabs(got - expected
 } // namespace
 
 std::ostream& operator<<(std::ostream& stream, const Setup& setup) {
-    return stream << setup.shape << " activation " << setup.activation.kind << " residual " << setup.residual << " mask "
-                  << setup.mask << " threads " << setup.threads << " placement " << static_cast<int>(setup.placement)
-                  << " gap " << setup.gap << " in place " << setup.in_place << " gamma " << setup.gamma << " beta "
-                  << setup.beta << " mean " << setup.mean;
+    return stream << setup.shape << " activation " << setup.activation.kind << " residual " << setup.residual
+                  << " mask " << setup.mask << " threads " << setup.threads << " placement "
+                  << static_cast<int>(setup.placement) << " gap " << setup.gap << " in place " << setup.in_place
+                  << " gamma " << setup.gamma << " beta " << setup.beta << " mean " << setup.mean;
 }
 
 Layer::Layer(const Setup& s)
@@ -163,7 +164,8 @@ void check_forward(const Layer& layer, const Tensor& x, const Tensor& residual) 
             reference_affine(moments.mean, variance, kEpsilon, layer.gamma_or_null(), layer.beta_or_null(), c);
         INFO("channel ", c);
         // The mean of f32 data is right to a fraction of its standard deviation; f64 holds it however large it is.
-        CHECK(near(layer.mean[c], moments.mean, 1e-7L * (std::sqrt(variance) + 1e-9L * std::fabs(moments.mean) + 1e-6L)));
+        CHECK(
+            near(layer.mean[c], moments.mean, 1e-7L * (std::sqrt(variance) + 1e-9L * std::fabs(moments.mean) + 1e-6L)));
         // A variance right to 2e-7 makes inv_std right to 1e-7.
         CHECK(near(layer.inv_std[c], affine.inv_std, 1.01e-7L * affine.inv_std));
         const Real unbiased = count > 1 ? moments.m2 / (count - 1) : variance;
@@ -203,7 +205,8 @@ struct Gradients {
                                     layer.beta_or_null(), c);
         }
         const Moments moments = reference_moments(layer.x, c);
-        return reference_affine(moments.mean, moments.m2 / count, kEpsilon, layer.gamma_or_null(), layer.beta_or_null(), c);
+        return reference_affine(moments.mean, moments.m2 / count, kEpsilon, layer.gamma_or_null(), layer.beta_or_null(),
+                                c);
     }
 
     // Sums over the elements that lie clear of the kinks, and how much the others could change them.

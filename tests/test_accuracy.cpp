@@ -36,7 +36,8 @@ double worst_variance_error(const Tensor& x) {
         const Moments expected = reference_moments(x, c);
         CHECK(got.m2[c] >= 0.0); // false for NaN as well
         if (expected.m2 > 0) {
-            worst = std::max(worst, static_cast<double>(std::fabs(static_cast<Real>(got.m2[c]) - expected.m2) / expected.m2));
+            worst = std::max(worst,
+                             static_cast<double>(std::fabs(static_cast<Real>(got.m2[c]) - expected.m2) / expected.m2));
         } else {
             CHECK(got.m2[c] == 0.0);
         }
@@ -75,7 +76,8 @@ Tensor make(const Shape& shape, const Distribution& distribution, double scale, 
     x.fill([&](std::int64_t c) {
         index = c == channel ? index + 1 : 0;
         channel = c;
-        return static_cast<float>(offset + scale * distribution.value(random, index, static_cast<double>(shape.per_channel())));
+        return static_cast<float>(offset +
+                                  scale * distribution.value(random, index, static_cast<double>(shape.per_channel())));
     });
     return x;
 }
@@ -108,8 +110,8 @@ TEST_CASE("variance within 2e-7 and output within 1e-6 for |mean|/std from 0 to 
             Real worst = 0;
             for (std::int64_t c = 0; c < shape.channels; ++c) {
                 const Moments moments = reference_moments(x, c);
-                const Affine affine = reference_affine(moments.mean, moments.m2 / static_cast<Real>(shape.per_channel()),
-                                                       kEpsilon, nullptr, nullptr, c);
+                const Affine affine = reference_affine(
+                    moments.mean, moments.m2 / static_cast<Real>(shape.per_channel()), kEpsilon, nullptr, nullptr, c);
                 for (std::int64_t n = 0; n < shape.batch; ++n) {
                     for (std::int64_t s = 0; s < shape.spatial; ++s) {
                         const Real error = std::fabs(affine(x(n, c, s), 0) - static_cast<Real>(y(n, c, s)));
@@ -164,7 +166,8 @@ TEST_CASE("data near the largest f32: finite statistics and output") {
 }
 
 TEST_CASE("a constant channel has exactly its value as mean, and variance 0") {
-    const float constants[] = {0.0F, -0.0F, 1.0F, 0.1F, 1.0F / 3.0F, 123456.789F, -7e-12F, FLT_MAX, -FLT_MAX, FLT_MIN, 1e-40F, 1e-45F};
+    const float constants[] = {0.0F,    -0.0F,   1.0F,     0.1F,    1.0F / 3.0F, 123456.789F,
+                               -7e-12F, FLT_MAX, -FLT_MAX, FLT_MIN, 1e-40F,      1e-45F};
     for (const Shape& shape : kShapes) {
         for (const float constant : constants) {
             Tensor x(shape);

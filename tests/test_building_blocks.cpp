@@ -7,8 +7,9 @@ using namespace tests;
 
 namespace {
 
-const Shape kShapes[] = {{BNORM_NCHW, 4, 20, 300}, {BNORM_NCHW, 8, 40, 49}, {BNORM_NCHW, 50, 33, 3}, {BNORM_NCHW, 1, 2, 70000},
-                         {BNORM_NCHW, 300, 24, 1}, {BNORM_NHWC, 4, 20, 300}, {BNORM_NHWC, 3, 600, 49}, {BNORM_NHWC, 1, 3, 9001}};
+const Shape kShapes[] = {{BNORM_NCHW, 4, 20, 300},  {BNORM_NCHW, 8, 40, 49},  {BNORM_NCHW, 50, 33, 3},
+                         {BNORM_NCHW, 1, 2, 70000}, {BNORM_NCHW, 300, 24, 1}, {BNORM_NHWC, 4, 20, 300},
+                         {BNORM_NHWC, 3, 600, 49},  {BNORM_NHWC, 1, 3, 9001}};
 
 struct Statistics {
     explicit Statistics(std::int64_t channels) : mean(channels), m2(channels), inv_std(channels) {}
@@ -101,7 +102,10 @@ TEST_CASE("composed they are the whole operations, bit for bit") {
                 for (const int threads : {1, 3}) {
                     const bool mask = residual && activation.kind != BNORM_IDENTITY;
                     Layer whole({.shape = shape, .activation = activation, .residual = residual, .mask = mask});
-                    Layer parts({.shape = shape, .activation = activation, .residual = residual, .mask = mask,
+                    Layer parts({.shape = shape,
+                                 .activation = activation,
+                                 .residual = residual,
+                                 .mask = mask,
                                  .threads = threads});
                     INFO("setup: ", parts.setup);
                     whole.run_forward();
@@ -129,7 +133,8 @@ TEST_CASE("moments of unequal parts merge into those of the whole") {
     for (const double offset : {0.0, 1e4}) {
         Tensor all({BNORM_NCHW, 7, kChannels, 50});
         Random random(3);
-        all.fill([&](std::int64_t c) { return static_cast<float>(offset + random.normal() * static_cast<double>(c + 1)); });
+        all.fill(
+            [&](std::int64_t c) { return static_cast<float>(offset + random.normal() * static_cast<double>(c + 1)); });
         double count = 0;
         Buffer<double> mean(kChannels);
         Buffer<double> m2(kChannels);
@@ -147,8 +152,16 @@ TEST_CASE("moments of unequal parts merge into those of the whole") {
             }
             const Statistics statistics = moments_of(part);
             CHECK(statistics.count == static_cast<double>(batch * 50));
-            const bnorm_moments_merge_args merge = {kChannels,        count,       mean.data(), m2.data(),   statistics.count,
-                                                    statistics.mean.data(), statistics.m2.data(), &count, mean.data(), m2.data()};
+            const bnorm_moments_merge_args merge = {kChannels,
+                                                    count,
+                                                    mean.data(),
+                                                    m2.data(),
+                                                    statistics.count,
+                                                    statistics.mean.data(),
+                                                    statistics.m2.data(),
+                                                    &count,
+                                                    mean.data(),
+                                                    m2.data()};
             REQUIRE_OK(bnorm_moments_merge(&merge)); // in place
         }
         CHECK(count == 350.0);

@@ -23,11 +23,20 @@ std::vector<std::vector<unsigned char>> outputs_of(const Layer& layer) {
         const auto* first = reinterpret_cast<const unsigned char*>(tensor.data());
         return std::vector<unsigned char>(first, first + tensor.shape().elements() * 4);
     };
-    return {bytes(layer.x),          bytes(layer.residual),         bytes(layer.y),
-            bytes(layer.dy),         bytes(layer.dx),               bytes(layer.dresidual),
-            layer.gamma.snapshot(),  layer.running_mean.snapshot(), layer.running_var.snapshot(),
-            layer.dgamma.snapshot(), layer.dbeta.snapshot(),        layer.mean.snapshot(),
-            layer.inv_std.snapshot(), layer.mask.snapshot()};
+    return {bytes(layer.x),
+            bytes(layer.residual),
+            bytes(layer.y),
+            bytes(layer.dy),
+            bytes(layer.dx),
+            bytes(layer.dresidual),
+            layer.gamma.snapshot(),
+            layer.running_mean.snapshot(),
+            layer.running_var.snapshot(),
+            layer.dgamma.snapshot(),
+            layer.dbeta.snapshot(),
+            layer.mean.snapshot(),
+            layer.inv_std.snapshot(),
+            layer.mask.snapshot()};
 }
 
 template <class Args>
@@ -36,7 +45,8 @@ struct BadArgument {
     std::function<void(Args&, Layer&)> spoil;
 };
 
-const Setup kSetup = {.shape = {BNORM_NCHW, 2, 3, 20}, .activation = {BNORM_RELU, 0.0F}, .residual = true, .mask = true};
+const Setup kSetup = {
+    .shape = {BNORM_NCHW, 2, 3, 20}, .activation = {BNORM_RELU, 0.0F}, .residual = true, .mask = true};
 
 template <class Args, class Make, class Call>
 void check_bad_arguments(const std::vector<BadArgument<Args>>& table, bnorm_operation operation, const Make& make,
@@ -173,10 +183,11 @@ TEST_CASE("training forward") {
         {"overlap", [](Forward& a, Layer& l) { a.running_mean = at(l.x, 0); }},
         {"overlap", [](Forward& a, Layer& l) { a.mask = at(l.y, 0); }},
         {"overlap", [](Forward& a, Layer& l) { a.mean = reinterpret_cast<double*>(at(l.y, 60)); }},
-        {"past the end of memory", [](Forward& a, Layer&) { a.x = reinterpret_cast<const void*>(~std::uintptr_t{15}); }},
+        {"past the end of memory",
+         [](Forward& a, Layer&) { a.x = reinterpret_cast<const void*>(~std::uintptr_t{15}); }},
     };
-    check_bad_arguments<Forward>(table, BNORM_TRAINING_FORWARD, [](Layer& l) { return l.forward_args(); },
-                                 bnorm_training_forward);
+    check_bad_arguments<Forward>(
+        table, BNORM_TRAINING_FORWARD, [](Layer& l) { return l.forward_args(); }, bnorm_training_forward);
 }
 
 TEST_CASE("inference") {
@@ -189,7 +200,8 @@ TEST_CASE("inference") {
         {"overlap", [](Args& a, Layer& l) { a.y = at(l.x, 4); }},
         {"overlap", [](Args& a, Layer& l) { a.y = l.gamma.data(); }},
     };
-    check_bad_arguments<Args>(table, BNORM_INFERENCE, [](Layer& l) { return l.inference_args(); }, bnorm_inference);
+    check_bad_arguments<Args>(
+        table, BNORM_INFERENCE, [](Layer& l) { return l.inference_args(); }, bnorm_inference);
 }
 
 TEST_CASE("backward") {
@@ -241,7 +253,10 @@ TEST_CASE("building blocks with a plan") {
          {"m2 is NULL", [](MomentsArgs& a, Layer&) { a.m2 = nullptr; }},
          {"overlap", [](MomentsArgs& a, Layer&) { a.m2 = a.mean; }},
          {"overlap", [](MomentsArgs& a, Layer&) { a.count = a.mean + 2; }}},
-        BNORM_MOMENTS, [](Layer& l) { return MomentsArgs{l.x.data(), &count, l.mean.data(), l.inv_std.data()}; },
+        BNORM_MOMENTS,
+        [](Layer& l) {
+            return MomentsArgs{l.x.data(), &count, l.mean.data(), l.inv_std.data()};
+        },
         bnorm_moments);
 
     using ApplyArgs = bnorm_apply_args;
@@ -308,16 +323,15 @@ TEST_CASE("gradient building blocks") {
         args.dx = l.dx.data();
         return args;
     };
-    check_bad_arguments<ApplyArgs>(
-        {{"dy is NULL", [](ApplyArgs& a, Layer&) { a.dy = nullptr; }},
-         {"inv_std is NULL", [](ApplyArgs& a, Layer&) { a.inv_std = nullptr; }},
-         {"sum_dy is NULL", [](ApplyArgs& a, Layer&) { a.sum_dy = nullptr; }},
-         {"count", [](ApplyArgs& a, Layer&) { a.count = 0.0; }},
-         {"count", [](ApplyArgs& a, Layer&) { a.count = kNaN; }},
-         {"count", [](ApplyArgs& a, Layer&) { a.count = -3.0; }},
-         {"no output", [](ApplyArgs& a, Layer&) { a.dx = nullptr; }},
-         {"overlap", [](ApplyArgs& a, Layer&) { a.dx = const_cast<double*>(a.sum_dy); }}},
-        BNORM_GRADIENT_APPLY, make_apply, bnorm_gradient_apply);
+    check_bad_arguments<ApplyArgs>({{"dy is NULL", [](ApplyArgs& a, Layer&) { a.dy = nullptr; }},
+                                    {"inv_std is NULL", [](ApplyArgs& a, Layer&) { a.inv_std = nullptr; }},
+                                    {"sum_dy is NULL", [](ApplyArgs& a, Layer&) { a.sum_dy = nullptr; }},
+                                    {"count", [](ApplyArgs& a, Layer&) { a.count = 0.0; }},
+                                    {"count", [](ApplyArgs& a, Layer&) { a.count = kNaN; }},
+                                    {"count", [](ApplyArgs& a, Layer&) { a.count = -3.0; }},
+                                    {"no output", [](ApplyArgs& a, Layer&) { a.dx = nullptr; }},
+                                    {"overlap", [](ApplyArgs& a, Layer&) { a.dx = const_cast<double*>(a.sum_dy); }}},
+                                   BNORM_GRADIENT_APPLY, make_apply, bnorm_gradient_apply);
 }
 
 TEST_CASE("statistics and folding without a plan") {

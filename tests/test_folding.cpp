@@ -77,7 +77,8 @@ TEST_CASE("fold: scale and shift, rounded once, each argument optional, in place
             };
             const Real s = value(args.gamma, 1) / std::sqrt(value(args.running_var, 1) + static_cast<Real>(kEpsilon));
             CHECK(close(scale[c], s));
-            CHECK(static_cast<double>(std::fabs(static_cast<Real>(shift[c]) - (value(args.beta, 0) - s * value(args.running_mean, 0)))) <= 1e-6);
+            CHECK(static_cast<double>(std::fabs(static_cast<Real>(shift[c]) -
+                                                (value(args.beta, 0) - s * value(args.running_mean, 0)))) <= 1e-6);
         }
     }
     Norm in_place(kChannels);
@@ -93,12 +94,13 @@ TEST_CASE("fold: scale and shift, rounded once, each argument optional, in place
     REQUIRE_OK(bnorm_fold(&args));
     CHECK(close(in_place.gamma[5], norm.scale(5)));
     CHECK(static_cast<double>(in_place.beta[5]) ==
-          doctest::Approx(static_cast<double>(static_cast<Real>(norm.beta[5]) - norm.scale(5) * static_cast<Real>(norm.mean[5]))));
+          doctest::Approx(
+              static_cast<double>(static_cast<Real>(norm.beta[5]) - norm.scale(5) * static_cast<Real>(norm.mean[5]))));
 }
 
 TEST_CASE("fold_weights: every layout, groups, with and without bias, in place") {
-    const bnorm_weights_layout layouts[] = {BNORM_WEIGHTS_CONVOLUTION, BNORM_WEIGHTS_TRANSPOSED, BNORM_WEIGHTS_DEPTHWISE,
-                                            BNORM_WEIGHTS_LINEAR};
+    const bnorm_weights_layout layouts[] = {BNORM_WEIGHTS_CONVOLUTION, BNORM_WEIGHTS_TRANSPOSED,
+                                            BNORM_WEIGHTS_DEPTHWISE, BNORM_WEIGHTS_LINEAR};
     for (const bnorm_weights_layout layout : layouts) {
         for (const std::int64_t groups : {0, 1, 2, 3}) {
             for (const bool has_bias : {false, true}) {
@@ -164,7 +166,7 @@ TEST_CASE("a folded scale and shift do what inference does") {
         REQUIRE_OK(bnorm_inference(Plan(problem_of(BNORM_INFERENCE, shape)), &inference));
         std::vector<float> scale(21);
         std::vector<float> shift(21);
-        const bnorm_fold_args fold = {21,           norm.gamma.data(), norm.beta.data(), norm.mean.data(), norm.var.data(),
+        const bnorm_fold_args fold = {21,       norm.gamma.data(), norm.beta.data(), norm.mean.data(), norm.var.data(),
                                       kEpsilon, scale.data(),      shift.data()};
         REQUIRE_OK(bnorm_fold(&fold));
         for (std::int64_t c = 0; c < 21; ++c) {

@@ -100,7 +100,7 @@ Inputs read_inputs(Arrays& arrays) {
     Tensor residual = arrays.tensor();
     Buffer<float> running_mean = arrays.channels();
     Buffer<float> running_var = arrays.channels();
-    return {std::move(x), std::move(gamma), std::move(beta), std::move(residual), std::move(running_mean),
+    return {std::move(x),           std::move(gamma), std::move(beta), std::move(residual), std::move(running_mean),
             std::move(running_var), arrays.tensor()};
 }
 
@@ -117,26 +117,42 @@ struct Work {
 
     void train() {
         problem.operation = BNORM_TRAINING_FORWARD;
-        const bnorm_training_forward_args args = {
-            inputs.x.data(),  residual, inputs.gamma.data(), inputs.beta.data(), y.data(), mean.data(), inv_std.data(),
-            inputs.running_mean.data(), inputs.running_var.data(), BNORM_RUNNING_EXPONENTIAL, kMomentum, 0, mask_or_null(), mask.size()};
+        const bnorm_training_forward_args args = {inputs.x.data(),
+                                                  residual,
+                                                  inputs.gamma.data(),
+                                                  inputs.beta.data(),
+                                                  y.data(),
+                                                  mean.data(),
+                                                  inv_std.data(),
+                                                  inputs.running_mean.data(),
+                                                  inputs.running_var.data(),
+                                                  BNORM_RUNNING_EXPONENTIAL,
+                                                  kMomentum,
+                                                  0,
+                                                  mask_or_null(),
+                                                  mask.size()};
         REQUIRE_OK(bnorm_training_forward(Plan(problem), &args));
         problem.operation = BNORM_BACKWARD;
-        const bnorm_backward_args back = {
-            inputs.dy.data(), inputs.x.data(), inputs.gamma.data(), inputs.beta.data(), mean.data(), inv_std.data(),
-            mask_or_null(), mask.size(), dx.data(), residual == nullptr ? nullptr : dresidual.data(), dgamma.data(), dbeta.data()};
+        const bnorm_backward_args back = {inputs.dy.data(),    inputs.x.data(),
+                                          inputs.gamma.data(), inputs.beta.data(),
+                                          mean.data(),         inv_std.data(),
+                                          mask_or_null(),      mask.size(),
+                                          dx.data(),           residual == nullptr ? nullptr : dresidual.data(),
+                                          dgamma.data(),       dbeta.data()};
         REQUIRE_OK(bnorm_backward(Plan(problem), &back));
     }
 
     void infer(const float* running_mean, const float* running_var) {
         problem.operation = BNORM_INFERENCE;
-        const bnorm_inference_args args = {inputs.x.data(), residual, inputs.gamma.data(), inputs.beta.data(), running_mean,
-                                           running_var, y.data(), mask_or_null(), mask.size()};
+        const bnorm_inference_args args = {inputs.x.data(),    residual,       inputs.gamma.data(),
+                                           inputs.beta.data(), running_mean,   running_var,
+                                           y.data(),           mask_or_null(), mask.size()};
         REQUIRE_OK(bnorm_inference(Plan(problem), &args));
         problem.operation = BNORM_BACKWARD_FIXED;
         const bnorm_backward_fixed_args back = {
-            inputs.dy.data(), inputs.x.data(), inputs.gamma.data(), inputs.beta.data(), running_mean, running_var,
-            mask_or_null(), mask.size(), dx.data(), nullptr, nullptr, nullptr};
+            inputs.dy.data(), inputs.x.data(), inputs.gamma.data(), inputs.beta.data(), running_mean,
+            running_var,      mask_or_null(),  mask.size(),         dx.data(),          nullptr,
+            nullptr,          nullptr};
         REQUIRE_OK(bnorm_backward_fixed(Plan(problem), &back));
     }
 

@@ -15,7 +15,8 @@ struct Loss {
     std::vector<Real> x, residual, dy;
     Real gamma, beta;
 
-    Loss(const Layer& of, std::int64_t c, bool with_fixed_statistics) : layer(of), channel(c), fixed(with_fixed_statistics) {
+    Loss(const Layer& of, std::int64_t c, bool with_fixed_statistics)
+        : layer(of), channel(c), fixed(with_fixed_statistics) {
         const Shape& shape = of.setup.shape;
         for (std::int64_t n = 0; n < shape.batch; ++n) {
             for (std::int64_t s = 0; s < shape.spatial; ++s) {
@@ -65,7 +66,9 @@ struct Loss {
 void check_channel(Layer& layer, std::int64_t channel, bool fixed) {
     Loss loss(layer, channel, fixed);
     const Shape& shape = layer.setup.shape;
-    const auto agrees = [](float got, Real expected) { return std::fabs(static_cast<Real>(got) - expected) <= 5e-6L * (1 + std::fabs(expected)); };
+    const auto agrees = [](float got, Real expected) {
+        return std::fabs(static_cast<Real>(got) - expected) <= 5e-6L * (1 + std::fabs(expected));
+    };
     CHECK(agrees(layer.dgamma[channel], loss.derivative(loss.gamma)));
     CHECK(agrees(layer.dbeta[channel], loss.derivative(loss.beta)));
     std::size_t i = 0;

@@ -45,7 +45,9 @@ void check_both(const Setup& setup) {
 }
 
 // Whether a layer can go without a mask.
-bool may_omit_mask(const Activation& activation, bool residual) { return activation.kind == BNORM_IDENTITY || !residual; }
+bool may_omit_mask(const Activation& activation, bool residual) {
+    return activation.kind == BNORM_IDENTITY || !residual;
+}
 
 template <class Check>
 void for_each_fusion(const Setup& base, const Check& check) {
@@ -69,7 +71,7 @@ void for_each_fusion(const Setup& base, const Check& check) {
 
 TEST_CASE("every fusion in every layout, at every memory placement, in place and not") {
     const Shape shapes[] = {{BNORM_NCHW, 3, 5, 200}, {BNORM_NCHW, 3, 19, 49}, {BNORM_NCHW, 5, 18, 6},
-                            {BNORM_NHWC, 3, 19, 49}, {BNORM_NHWC, 2, 32, 9}, {BNORM_NHWC, 4, 3, 121},
+                            {BNORM_NHWC, 3, 19, 49}, {BNORM_NHWC, 2, 32, 9},  {BNORM_NHWC, 4, 3, 121},
                             {BNORM_NCHW, 9, 37, 1},  {BNORM_NHWC, 1, 1, 700}};
     int turn = 0;
     for (const Shape& shape : shapes) {
@@ -133,11 +135,12 @@ TEST_CASE("every channel count from 1 to 70") {
 }
 
 TEST_CASE("large and awkward shapes") {
-    const Shape shapes[] = {{BNORM_NCHW, 1, 3, 300 * 401},  {BNORM_NHWC, 1, 3, 300 * 401}, {BNORM_NCHW, 1, 1, (1 << 18) + 3},
-                            {BNORM_NHWC, 1, 1, (1 << 18) + 3}, {BNORM_NCHW, 2, 1001, 9},     {BNORM_NHWC, 2, 1001, 9},
-                            {BNORM_NHWC, 3, 2048, 4},       {BNORM_NHWC, 1, 4101, 2},      {BNORM_NHWC, 700, 17, 1},
-                            {BNORM_NHWC, 40, 65, 49},       {BNORM_NHWC, 9, 100, 121},     {BNORM_NCHW, 3000, 6, 9},
-                            {BNORM_NCHW, 40, 64, 49},       {BNORM_NCHW, 6, 64, 784},      {BNORM_NCHW, 300, 20, 30}};
+    const Shape shapes[] = {
+        {BNORM_NCHW, 1, 3, 300 * 401},     {BNORM_NHWC, 1, 3, 300 * 401}, {BNORM_NCHW, 1, 1, (1 << 18) + 3},
+        {BNORM_NHWC, 1, 1, (1 << 18) + 3}, {BNORM_NCHW, 2, 1001, 9},      {BNORM_NHWC, 2, 1001, 9},
+        {BNORM_NHWC, 3, 2048, 4},          {BNORM_NHWC, 1, 4101, 2},      {BNORM_NHWC, 700, 17, 1},
+        {BNORM_NHWC, 40, 65, 49},          {BNORM_NHWC, 9, 100, 121},     {BNORM_NCHW, 3000, 6, 9},
+        {BNORM_NCHW, 40, 64, 49},          {BNORM_NCHW, 6, 64, 784},      {BNORM_NCHW, 300, 20, 30}};
     for (const Shape& shape : shapes) {
         for (const int threads : {1, 2, 5}) {
             Setup setup;

@@ -55,9 +55,10 @@ Outputs run(const Setup& setup) {
 
 // One of each path: long and short planes, few channels with large planes, columns narrow and wide, joined pixels.
 std::vector<Shape> shapes() {
-    return {{BNORM_NCHW, 8, 32, 784},  {BNORM_NCHW, 16, 96, 49},  {BNORM_NCHW, 2, 3, 40000},  {BNORM_NCHW, 1, 1, 200000},
-            {BNORM_NCHW, 3000, 70, 1}, {BNORM_NCHW, 700, 30, 9},  {BNORM_NHWC, 8, 64, 784},   {BNORM_NHWC, 4, 1100, 49},
-            {BNORM_NHWC, 2, 3, 40001}, {BNORM_NHWC, 2, 17, 9001}, {BNORM_NHWC, 1, 1, 200003}, {BNORM_NHWC, 64, 2048, 1}};
+    return {{BNORM_NCHW, 8, 32, 784},   {BNORM_NCHW, 16, 96, 49},   {BNORM_NCHW, 2, 3, 40000},
+            {BNORM_NCHW, 1, 1, 200000}, {BNORM_NCHW, 3000, 70, 1},  {BNORM_NCHW, 700, 30, 9},
+            {BNORM_NHWC, 8, 64, 784},   {BNORM_NHWC, 4, 1100, 49},  {BNORM_NHWC, 2, 3, 40001},
+            {BNORM_NHWC, 2, 17, 9001},  {BNORM_NHWC, 1, 1, 200003}, {BNORM_NHWC, 64, 2048, 1}};
 }
 
 Setup fused(const Shape& shape) {
@@ -129,8 +130,11 @@ TEST_CASE("AVX2 and AVX-512 give the same bits") {
         for (const Activation& activation : kActivations) {
             for (const bool residual : {false, true}) {
                 INFO("shape ", shape, ", activation ", activation.kind);
-                const Setup setup = {.shape = shape, .activation = activation, .residual = residual,
-                                     .mask = activation.kind != BNORM_IDENTITY, .mean = 100.0};
+                const Setup setup = {.shape = shape,
+                                     .activation = activation,
+                                     .residual = residual,
+                                     .mask = activation.kind != BNORM_IDENTITY,
+                                     .mean = 100.0};
                 set_isa(BNORM_ISA_AVX2);
                 const Outputs expected = run(setup);
                 set_isa(BNORM_ISA_AVX512);
@@ -159,7 +163,8 @@ TEST_CASE("inside the caller's own arena of one or two threads: the same bits") 
 }
 
 TEST_CASE("one plan, executed by eight threads at once") {
-    for (const Shape& shape : {Shape{BNORM_NCHW, 8, 32, 784}, Shape{BNORM_NHWC, 8, 64, 784}, Shape{BNORM_NCHW, 2, 4, 9}}) {
+    for (const Shape& shape :
+         {Shape{BNORM_NCHW, 8, 32, 784}, Shape{BNORM_NHWC, 8, 64, 784}, Shape{BNORM_NCHW, 2, 4, 9}}) {
         const Layer layer({.shape = shape, .threads = 2});
         const Plan plan(layer.problem(BNORM_TRAINING_FORWARD));
         const auto execute = [&](const Tensor& y) {

@@ -14,8 +14,9 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 } // namespace
 
 TEST_CASE("NaN and Inf stay in their channel, and the other channels keep their bits") {
-    const Shape shapes[] = {{BNORM_NCHW, 4, 19, 300}, {BNORM_NHWC, 4, 19, 300}, {BNORM_NCHW, 6, 40, 49}, {BNORM_NHWC, 3, 600, 9},
-                            {BNORM_NCHW, 90, 19, 5},  {BNORM_NHWC, 40, 64, 49}, {BNORM_NCHW, 50, 33, 1}};
+    const Shape shapes[] = {{BNORM_NCHW, 4, 19, 300}, {BNORM_NHWC, 4, 19, 300}, {BNORM_NCHW, 6, 40, 49},
+                            {BNORM_NHWC, 3, 600, 9},  {BNORM_NCHW, 90, 19, 5},  {BNORM_NHWC, 40, 64, 49},
+                            {BNORM_NCHW, 50, 33, 1}};
     constexpr std::int64_t kSick = 7;
     for (const Shape& shape : shapes) {
         for (const float poison : {kNaN, kInf, -kInf}) {
@@ -114,7 +115,8 @@ TEST_CASE("activations at kinks, NaN, infinities, zeros of both signs") {
                         continue;
                     }
                     CHECK(value == static_cast<float>(activation(static_cast<Real>(inputs[n]))));
-                    CHECK(dx(n, 4, s) == 3.0F * static_cast<float>(activation.derivative(static_cast<Real>(inputs[n]))));
+                    CHECK(dx(n, 4, s) ==
+                          3.0F * static_cast<float>(activation.derivative(static_cast<Real>(inputs[n]))));
                 }
             }
         }
@@ -129,7 +131,8 @@ TEST_CASE("a single element a channel: variance 0, Bessel's factor 1") {
         for (std::int64_t c = 0; c < 9; ++c) {
             CHECK(layer.mean[c] == static_cast<double>(layer.x(0, c, 0)));
             CHECK(layer.y(0, c, 0) == layer.beta[c]);
-            CHECK(layer.running_var[c] == doctest::Approx(0.9 * static_cast<double>(before.running_var[c])).epsilon(1e-6));
+            CHECK(layer.running_var[c] ==
+                  doctest::Approx(0.9 * static_cast<double>(before.running_var[c])).epsilon(1e-6));
         }
     }
 }
@@ -196,10 +199,10 @@ TEST_CASE("running statistics: conventions and momentum") {
         bool unbiased;
     };
     const Convention conventions[] = {
-        {BNORM_RUNNING_EXPONENTIAL, 0.1, 0, 0.9, 0.1, true},   {BNORM_RUNNING_EXPONENTIAL, 0.0, 0, 1.0, 0.0, true},
-        {BNORM_RUNNING_EXPONENTIAL, 1.0, 0, 0.0, 1.0, true},   {BNORM_RUNNING_EXPONENTIAL, -0.5, 0, 1.5, -0.5, true},
-        {BNORM_RUNNING_ONNX, 0.9, 0, 0.9, 0.1, false},         {BNORM_RUNNING_ONNX, 0.25, 0, 0.25, 0.75, false},
-        {BNORM_RUNNING_CUMULATIVE, 0.7, 0, 0.0, 1.0, true},    {BNORM_RUNNING_CUMULATIVE, NAN, 3, 0.75, 0.25, true}};
+        {BNORM_RUNNING_EXPONENTIAL, 0.1, 0, 0.9, 0.1, true}, {BNORM_RUNNING_EXPONENTIAL, 0.0, 0, 1.0, 0.0, true},
+        {BNORM_RUNNING_EXPONENTIAL, 1.0, 0, 0.0, 1.0, true}, {BNORM_RUNNING_EXPONENTIAL, -0.5, 0, 1.5, -0.5, true},
+        {BNORM_RUNNING_ONNX, 0.9, 0, 0.9, 0.1, false},       {BNORM_RUNNING_ONNX, 0.25, 0, 0.25, 0.75, false},
+        {BNORM_RUNNING_CUMULATIVE, 0.7, 0, 0.0, 1.0, true},  {BNORM_RUNNING_CUMULATIVE, NAN, 3, 0.75, 0.25, true}};
     const Shape shape = {BNORM_NHWC, 2, 5, 11};
     for (const Convention& convention : conventions) {
         for (const bool only_mean : {false, true}) {

@@ -78,10 +78,10 @@ BNORM_API const char* bnorm_build_info(void);
 
 typedef int32_t bnorm_isa;
 enum {
-    BNORM_ISA_AUTO = 0,   /* the best that CPU and operating system support */
-    BNORM_ISA_SSE2 = 1,   /* x86-64 baseline */
-    BNORM_ISA_AVX2 = 2,   /* AVX2, FMA, F16C */
-    BNORM_ISA_AVX512 = 3  /* AVX-512 F, BW, DQ, VL */
+    BNORM_ISA_AUTO = 0,  /* the best that CPU and operating system support */
+    BNORM_ISA_SSE2 = 1,  /* x86-64 baseline */
+    BNORM_ISA_AVX2 = 2,  /* AVX2, FMA, F16C */
+    BNORM_ISA_AVX512 = 3 /* AVX-512 F, BW, DQ, VL */
 };
 
 /* "auto", "sse2", "avx2", "avx512", or "unknown". Static storage. */
@@ -119,9 +119,9 @@ enum {
 typedef int32_t bnorm_activation;
 enum {
     BNORM_IDENTITY = 0,
-    BNORM_RELU = 1,         /* max(v, 0) */
-    BNORM_LEAKY_RELU = 2,   /* v if v > 0, else activation_parameter * v; the parameter (slope) must be finite */
-    BNORM_CLIPPED_RELU = 3  /* min(max(v, 0), activation_parameter); the parameter (bound) must be > 0. ReLU6: 6 */
+    BNORM_RELU = 1,        /* max(v, 0) */
+    BNORM_LEAKY_RELU = 2,  /* v if v > 0, else activation_parameter * v; the parameter (slope) must be finite */
+    BNORM_CLIPPED_RELU = 3 /* min(max(v, 0), activation_parameter); the parameter (bound) must be > 0. ReLU6: 6 */
 };
 
 /* What a plan executes. A plan serves one operation; executing another with it is BNORM_INVALID_ARGUMENT. */
@@ -254,10 +254,10 @@ typedef struct bnorm_backward_args {
     const double* inv_std; /* in [C]: saved by forward */
     const void* mask;      /* in: written by forward; optional without residual */
     size_t mask_bytes;
-    void* dx;              /* out, optional; may be dy or x */
-    void* dresidual;       /* out, optional, needs problem.residual; may be dy, if dx is not */
-    float* dgamma;         /* out [C], optional */
-    float* dbeta;          /* out [C], optional */
+    void* dx;        /* out, optional; may be dy or x */
+    void* dresidual; /* out, optional, needs problem.residual; may be dy, if dx is not */
+    float* dgamma;   /* out [C], optional */
+    float* dbeta;    /* out [C], optional */
 } bnorm_backward_args;
 
 BNORM_API bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args);
@@ -273,10 +273,10 @@ typedef struct bnorm_backward_fixed_args {
     const float* running_var;  /* [C], optional: what bnorm_inference was given */
     const void* mask;          /* optional without residual */
     size_t mask_bytes;
-    void* dx;                  /* out, optional; may be dy or x */
-    void* dresidual;           /* out, optional, needs problem.residual; may be dy, if dx is not */
-    float* dgamma;             /* out [C], optional */
-    float* dbeta;              /* out [C], optional */
+    void* dx;        /* out, optional; may be dy or x */
+    void* dresidual; /* out, optional, needs problem.residual; may be dy, if dx is not */
+    float* dgamma;   /* out [C], optional */
+    float* dbeta;    /* out [C], optional */
 } bnorm_backward_fixed_args;
 
 BNORM_API bnorm_status bnorm_backward_fixed(const bnorm_plan* plan, const bnorm_backward_fixed_args* args);
@@ -322,11 +322,11 @@ BNORM_API bnorm_status bnorm_moments_merge(const bnorm_moments_merge_args* args)
 typedef struct bnorm_moments_finish_args {
     int64_t channels; /* C >= 0 */
     double count;
-    const double* mean; /* in [C] */
-    const double* m2;   /* in [C] */
-    double epsilon;     /* >= 0 */
-    double* variance;   /* out [C], optional; may be m2 */
-    double* inv_std;    /* out [C], optional; may be m2, if variance is not */
+    const double* mean;  /* in [C] */
+    const double* m2;    /* in [C] */
+    double epsilon;      /* >= 0 */
+    double* variance;    /* out [C], optional; may be m2 */
+    double* inv_std;     /* out [C], optional; may be m2, if variance is not */
     float* running_mean; /* in and out [C], optional */
     float* running_var;  /* in and out [C], optional */
     bnorm_running_update running_update;
@@ -383,10 +383,10 @@ typedef struct bnorm_gradient_apply_args {
     double count;
     const void* mask; /* optional without residual */
     size_t mask_bytes;
-    void* dx;         /* out, optional; may be dy or x */
-    void* dresidual;  /* out, optional, needs problem.residual; may be dy, if dx is not */
-    float* dgamma;    /* out [C], optional */
-    float* dbeta;     /* out [C], optional */
+    void* dx;        /* out, optional; may be dy or x */
+    void* dresidual; /* out, optional, needs problem.residual; may be dy, if dx is not */
+    float* dgamma;   /* out [C], optional */
+    float* dbeta;    /* out [C], optional */
 } bnorm_gradient_apply_args;
 
 BNORM_API bnorm_status bnorm_gradient_apply(const bnorm_plan* plan, const bnorm_gradient_apply_args* args);

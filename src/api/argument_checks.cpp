@@ -42,12 +42,12 @@ bnorm_status check_numbers(const bnorm_problem& problem) {
     }
     const double parameter = static_cast<double>(problem.activation_parameter);
     if (problem.activation == BNORM_LEAKY_RELU && !std::isfinite(parameter)) {
-        return fail(BNORM_INVALID_ARGUMENT, "%s: problem.activation_parameter (the slope) is %g; it must be finite.", where,
-                    parameter);
+        return fail(BNORM_INVALID_ARGUMENT, "%s: problem.activation_parameter (the slope) is %g; it must be finite.",
+                    where, parameter);
     }
     if (problem.activation == BNORM_CLIPPED_RELU && !(parameter > 0.0)) {
-        return fail(BNORM_INVALID_ARGUMENT, "%s: problem.activation_parameter (the bound) is %g; it must be above 0.", where,
-                    parameter);
+        return fail(BNORM_INVALID_ARGUMENT, "%s: problem.activation_parameter (the bound) is %g; it must be above 0.",
+                    where, parameter);
     }
     if (problem.threads < 0) {
         return fail(BNORM_INVALID_ARGUMENT, "%s: problem.threads is %d; it must not be negative.", where,
@@ -151,7 +151,8 @@ void ArgumentList::add_rows(const char* name, const void* data, Role role, bool 
         }
         return;
     }
-    arguments_[count_++] = {name, reinterpret_cast<std::uintptr_t>(data), rows, row_bytes, stride_bytes, role, in_place};
+    arguments_[count_++] = {name,    reinterpret_cast<std::uintptr_t>(data), rows, row_bytes, stride_bytes, role,
+                            in_place};
 }
 
 void ArgumentList::add_array(const char* name, const void* data, Role role, bool required, std::int64_t bytes,
@@ -183,7 +184,8 @@ bool ArgumentList::overlap(const Argument& a, const Argument& b) {
 // Exactly in place: the same elements in the same order.
 bool ArgumentList::may_coincide(const Argument& output, const Argument& other) {
     return output.in_place && other.role == Role::input && other.in_place && output.begin == other.begin &&
-           output.rows == other.rows && output.row_bytes == other.row_bytes && output.stride_bytes == other.stride_bytes;
+           output.rows == other.rows && output.row_bytes == other.row_bytes &&
+           output.stride_bytes == other.stride_bytes;
 }
 
 bnorm_status ArgumentList::check() const {
@@ -195,12 +197,14 @@ bnorm_status ArgumentList::check() const {
     }
     for (std::size_t i = 0; i < count_; ++i) {
         if (arguments_[i].begin > arguments_[i].end()) {
-            return fail(BNORM_INVALID_ARGUMENT, "%s: %s reaches past the end of memory.", function_, arguments_[i].name);
+            return fail(BNORM_INVALID_ARGUMENT, "%s: %s reaches past the end of memory.", function_,
+                        arguments_[i].name);
         }
         for (std::size_t k = 0; k < i; ++k) {
             const Argument& a = arguments_[i];
             const Argument& b = arguments_[k];
-            const bool harmless = (a.role == Role::input && b.role == Role::input) || may_coincide(a, b) || may_coincide(b, a);
+            const bool harmless =
+                (a.role == Role::input && b.role == Role::input) || may_coincide(a, b) || may_coincide(b, a);
             if (!harmless && overlap(a, b)) {
                 return fail(BNORM_INVALID_ARGUMENT, "%s: %s and %s overlap.", function_, b.name, a.name);
             }

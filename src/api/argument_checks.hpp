@@ -29,9 +29,10 @@ class ArgumentList {
 
     // `rows` rows of `row_bytes`, `stride_bytes` apart. NULL is an error if required, else the argument is absent. `in_place`:
     // an output that may be exactly an input that is in_place as well.
-    void add_rows(const char* name, const void* data, Role role, bool required, std::int64_t rows, std::int64_t row_bytes,
-                  std::int64_t stride_bytes, bool in_place);
-    void add_array(const char* name, const void* data, Role role, bool required, std::int64_t bytes, bool in_place = false);
+    void add_rows(const char* name, const void* data, Role role, bool required, std::int64_t rows,
+                  std::int64_t row_bytes, std::int64_t stride_bytes, bool in_place);
+    void add_array(const char* name, const void* data, Role role, bool required, std::int64_t bytes,
+                   bool in_place = false);
 
     // A condition with its message, for what has no array: "FUNCTION: MESSAGE."
     void require(bool condition, const char* message);

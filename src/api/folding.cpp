@@ -44,8 +44,8 @@ bnorm_status check_weight_sizes(const char* function, const bnorm_fold_weights_a
         return api::fail(BNORM_INVALID_ARGUMENT, "%s: the bytes of the weights overflow int64.", function);
     }
     if (args.output_channels % groups != 0 || inputs % groups != 0) {
-        return api::fail(BNORM_INVALID_ARGUMENT, "%s: groups is %lld, which does not divide both channel counts.", function,
-                         static_cast<long long>(groups));
+        return api::fail(BNORM_INVALID_ARGUMENT, "%s: groups is %lld, which does not divide both channel counts.",
+                         function, static_cast<long long>(groups));
     }
     return BNORM_OK;
 }

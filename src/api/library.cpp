@@ -41,10 +41,11 @@ bnorm_status bnorm_get_isa(bnorm_isa* isa) {
     }
     const bnorm_isa current = runtime::current_isa();
     if (current == BNORM_ISA_AUTO) {
-        return api::fail(BNORM_UNSUPPORTED,
-                         "The environment variable BNORM_ISA is \"%s\", which is not one of auto, sse2, avx2, avx512, or "
-                         "not available on this CPU.",
-                         runtime::isa_from_environment());
+        return api::fail(
+            BNORM_UNSUPPORTED,
+            "The environment variable BNORM_ISA is \"%s\", which is not one of auto, sse2, avx2, avx512, or "
+            "not available on this CPU.",
+            runtime::isa_from_environment());
     }
     *isa = current;
     return BNORM_OK;
@@ -52,7 +53,8 @@ bnorm_status bnorm_get_isa(bnorm_isa* isa) {
 
 bnorm_status bnorm_set_isa(bnorm_isa isa) {
     if (runtime::isa_name(isa) == nullptr) {
-        return api::fail(BNORM_INVALID_ARGUMENT, "bnorm_set_isa: isa is %d, which is no bnorm_isa.", static_cast<int>(isa));
+        return api::fail(BNORM_INVALID_ARGUMENT, "bnorm_set_isa: isa is %d, which is no bnorm_isa.",
+                         static_cast<int>(isa));
     }
     if (!runtime::isa_is_available(isa)) {
         return api::fail(BNORM_UNSUPPORTED, "bnorm_set_isa: %s is not available on this CPU.", runtime::isa_name(isa));

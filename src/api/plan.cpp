@@ -37,7 +37,8 @@ plan::Machine machine_of(int threads) {
 using namespace bnorm;
 
 bnorm_plan::bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int threads)
-    : problem(checked), isa(chosen_isa), kernels(runtime::kernel_table(chosen_isa)), geometry(plan::make_geometry(checked)),
+    : problem(checked), isa(chosen_isa), kernels(runtime::kernel_table(chosen_isa)),
+      geometry(plan::make_geometry(checked)),
       schedule(plan::make_schedule(geometry, api::workload_of(checked), api::machine_of(threads))),
       workspaces(static_cast<std::size_t>(schedule.scratch_bytes)) {}
 

@@ -60,10 +60,12 @@ void PlanArguments::add_gradient_mask(const void* mask, std::size_t mask_bytes) 
     add_mask(mask, mask_bytes, Role::input);
     const bool elements = plan_.geometry.elements() > 0;
     const bool hides_sign = plan_.problem.residual != 0 && plan_.problem.activation != BNORM_IDENTITY;
-    require(!(elements && hides_sign) || mask != nullptr, "mask is NULL, but with a residual and an activation it is needed");
+    require(!(elements && hides_sign) || mask != nullptr,
+            "mask is NULL, but with a residual and an activation it is needed");
 }
 
-void PlanArguments::add_gradient_outputs(const void* dx, const void* dresidual, const float* dgamma, const float* dbeta) {
+void PlanArguments::add_gradient_outputs(const void* dx, const void* dresidual, const float* dgamma,
+                                         const float* dbeta) {
     add_x("dx", dx, Role::output, false);
     add_residual("dresidual", dresidual, Role::output, false);
     require(dresidual == nullptr || plan_.problem.residual != 0, "dresidual is given, but problem.residual is 0");

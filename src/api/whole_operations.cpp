@@ -24,8 +24,9 @@ bnorm_status bnorm_training_forward(const bnorm_plan* plan, const bnorm_training
     return api::execute(
         kName, BNORM_TRAINING_FORWARD, plan, args,
         [&](PlanArguments& arguments) -> bnorm_status {
-            arguments.require(!is_empty_channel(plan->problem), "the statistics of an empty channel (batch or spatial is 0) "
-                                                                "are undefined");
+            arguments.require(!is_empty_channel(plan->problem),
+                              "the statistics of an empty channel (batch or spatial is 0) "
+                              "are undefined");
             arguments.add_forward_inputs(args->x, args->residual, args->gamma, args->beta);
             arguments.add_channels("running_mean", args->running_mean, Role::input_and_output);
             arguments.add_channels("running_var", args->running_var, Role::input_and_output);
@@ -76,7 +77,8 @@ bnorm_status bnorm_backward_fixed(const bnorm_plan* plan, const bnorm_backward_f
         "bnorm_backward_fixed", BNORM_BACKWARD_FIXED, plan, args,
         [&](PlanArguments& arguments) -> bnorm_status {
             arguments.add_y("dy", args->dy, Role::input, true);
-            arguments.add_x("x", args->x, Role::input, args->dgamma != nullptr || needs_sign(plan->problem, args->mask));
+            arguments.add_x("x", args->x, Role::input,
+                            args->dgamma != nullptr || needs_sign(plan->problem, args->mask));
             arguments.add_channels("gamma", args->gamma, Role::input);
             arguments.add_channels("beta", args->beta, Role::input);
             arguments.add_channels("running_mean", args->running_mean, Role::input);

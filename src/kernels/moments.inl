@@ -348,8 +348,7 @@ BNORM_INLINE std::uint32_t close_columns(double n, bool few, const ColumnSums& s
 }
 
 // One vector of columns in f64 around the means found before; the refused lanes take the result.
-BNORM_RARE void sum_columns_again(const Rows& block, std::int64_t c, std::uint32_t refused,
-                                                 const ColumnSums& sums) {
+BNORM_RARE void sum_columns_again(const Rows& block, std::int64_t c, std::uint32_t refused, const ColumnSums& sums) {
     alignas(64) float shifts[kLanes] = {};
     alignas(64) float unused[kLanes] = {};
     alignas(64) double mean[kLanes] = {};

@@ -4,8 +4,8 @@
 
 #include "kernels/apply.inl"
 #include "kernels/gradient_apply.inl"
-#include "kernels/moments.inl"
 #include "kernels/gradient_sums.inl"
+#include "kernels/moments.inl"
 
 namespace bnorm::kernels {
 namespace {
@@ -14,7 +14,7 @@ BNORM_KERNEL void fence_streams() { fence(); }
 
 // All variants of a kernel by index, without std::index_sequence (kernel files use nothing of std).
 #define BNORM_EIGHT(kernel, n)                                                                                         \
-    kernel<(n)>, kernel<(n) + 1>, kernel<(n) + 2>, kernel<(n) + 3>, kernel<(n) + 4>, kernel<(n) + 5>, kernel<(n) + 6>,  \
+    kernel<(n)>, kernel<(n) + 1>, kernel<(n) + 2>, kernel<(n) + 3>, kernel<(n) + 4>, kernel<(n) + 5>, kernel<(n) + 6>, \
         kernel<(n) + 7>
 #define BNORM_APPLY_VARIANTS(kernel)                                                                                   \
     { BNORM_EIGHT(kernel, 0), BNORM_EIGHT(kernel, 8), BNORM_EIGHT(kernel, 16), BNORM_EIGHT(kernel, 24) }

@@ -39,8 +39,8 @@ class Backward final : public Gradient {
         }
     }
 
-    void reduce(int reduction, Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* first,
-                double* second) const override {
+    void reduce(int reduction, Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                double* first, double* second) const override {
         if (is_moments(reduction)) {
             reduce_moments(execution_.passes, args_.x, pattern, block, first, second);
         } else {
@@ -132,7 +132,8 @@ class BackwardFixed final : public Gradient {
 class GradientSumsOnly final : public Gradient {
   public:
     GradientSumsOnly(const Execution& execution, const bnorm_gradient_sums_args& args)
-        : Gradient(execution, {args.dy, args.x, args.gamma, args.beta, args.mask, nullptr, nullptr}, false), args_(args) {}
+        : Gradient(execution, {args.dy, args.x, args.gamma, args.beta, args.mask, nullptr, nullptr}, false),
+          args_(args) {}
 
     int reductions() const override { return 1; }
     SumKind sum_kind(int) const override { return SumKind::gradient; }

@@ -43,8 +43,8 @@ class Gradient : public Operation {
     // For the sums and for apply with fixed statistics.
     void set_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics) const;
     // For apply through batch statistics; sum_dy_centered_x is about the mean.
-    void set_batch_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics, double count,
-                                double sum_dy, double sum_dy_centered_x) const;
+    void set_batch_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics,
+                                double count, double sum_dy, double sum_dy_centered_x) const;
 
     const Execution& execution_;
     const GradientTensors tensors_;

@@ -35,8 +35,8 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
 
     const kernels::KernelTable& kernels = execution_.passes.kernels;
     const bool in_place = tensors_.y == tensors_.x || tensors_.y == tensors_.residual;
-    const bool stream = !in_place && can_stream(execution_.passes.schedule, pattern, task.y, task.y_stride,
-                                                task.mask == nullptr);
+    const bool stream =
+        !in_place && can_stream(execution_.passes.schedule, pattern, task.y, task.y_stride, task.mask == nullptr);
     const int variant = kernels::apply_variant(static_cast<kernels::Activation>(execution_.problem.activation),
                                                task.residual != nullptr, task.mask != nullptr, stream);
     const auto* table = pattern == Pattern::uniform ? kernels.apply_uniform : kernels.apply_periodic;

@@ -45,7 +45,8 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     task.dy = block_address(static_cast<const float*>(tensors_.dy), geometry.y_stride, block);
     task.dy_stride = geometry.y_stride;
     // Without x only sum_dy is of interest: any readable tensor of the shape will do.
-    task.x = tensors_.x == nullptr ? task.dy : block_address(static_cast<const float*>(tensors_.x), geometry.x_stride, block);
+    task.x = tensors_.x == nullptr ? task.dy
+                                   : block_address(static_cast<const float*>(tensors_.x), geometry.x_stride, block);
     task.x_stride = tensors_.x == nullptr ? task.dy_stride : geometry.x_stride;
     task.mask = tensors_.mask == nullptr ? nullptr : static_cast<const std::uint8_t*>(tensors_.mask) + mask.byte;
     task.mask_bit = mask.bit;

@@ -41,16 +41,16 @@ void inference(const Execution& execution, const bnorm_inference_args& args) {
         return MeanAndInvStd{static_cast<double>(value_or(args.running_mean, channel, 0.0F)),
                              inverse_std(variance, execution.problem.epsilon)};
     };
-    execution.passes.run(GivenStatistics(
-        execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}, statistics));
+    execution.passes.run(
+        GivenStatistics(execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}, statistics));
 }
 
 void apply(const Execution& execution, const bnorm_apply_args& args) {
     const auto statistics = [&](std::int64_t channel) {
         return MeanAndInvStd{args.mean[channel], args.inv_std[channel]};
     };
-    execution.passes.run(GivenStatistics(
-        execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}, statistics));
+    execution.passes.run(
+        GivenStatistics(execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}, statistics));
 }
 
 } // namespace bnorm::ops

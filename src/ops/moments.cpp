@@ -44,8 +44,8 @@ void moments(const Execution& execution, const bnorm_moments_args& args) {
 
 void moments_merge(const bnorm_moments_merge_args& args) {
     for (std::int64_t c = 0; c < args.channels; ++c) {
-        const Sums merged = merge_moments({args.count_a, args.mean_a[c], args.m2_a[c]},
-                                          {args.count_b, args.mean_b[c], args.m2_b[c]});
+        const Sums merged =
+            merge_moments({args.count_a, args.mean_a[c], args.m2_a[c]}, {args.count_b, args.mean_b[c], args.m2_b[c]});
         args.mean[c] = merged.first;
         args.m2[c] = merged.second;
     }

@@ -57,8 +57,9 @@ class ByChannels {
             reduce_columns(reduction, scratch, levels);
         } else {
             for (std::int64_t i = 0; i < scratch.range.count; ++i) {
-                const Sums channel = steps_.reduce_channel(reduction, scratch.range.first + i,
-                                                           advance(scratch.range.coefficients, i), 0, geometry.grid().count());
+                const Sums channel =
+                    steps_.reduce_channel(reduction, scratch.range.first + i, advance(scratch.range.coefficients, i), 0,
+                                          geometry.grid().count());
                 sums[0][i] = channel.first;
                 sums[1][i] = channel.second;
             }
@@ -116,14 +117,14 @@ class ByParts {
     void reduce_planes(int reduction) const noexcept {
         const std::int64_t parts = passes_.schedule.parts;
         auto* partials = at_offset<Sums>(passes_.scratch, passes_.schedule.partials_offset);
-        runtime::parallel_for(passes_.schedule.threads, passes_.geometry.channels * parts,
-                              [&](std::int64_t item, int) noexcept {
-                                  const std::int64_t channel = item / parts;
-                                  const std::int64_t part = item % parts;
-                                  partials[item] = steps_.reduce_channel(
-                                      reduction, channel, advance(scratch_.range.coefficients, channel),
-                                      part * passes_.schedule.blocks_per_part, blocks_of_part(part));
-                              });
+        runtime::parallel_for(
+            passes_.schedule.threads, passes_.geometry.channels * parts, [&](std::int64_t item, int) noexcept {
+                const std::int64_t channel = item / parts;
+                const std::int64_t part = item % parts;
+                partials[item] =
+                    steps_.reduce_channel(reduction, channel, advance(scratch_.range.coefficients, channel),
+                                          part * passes_.schedule.blocks_per_part, blocks_of_part(part));
+            });
         const auto& sums = scratch_.range.sums[static_cast<std::size_t>(reduction)];
         for (std::int64_t channel = 0; channel < passes_.geometry.channels; ++channel) {
             const Sums all = reduce_tree(operation_.sum_kind(reduction), channel * parts, parts,

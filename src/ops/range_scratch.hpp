@@ -26,7 +26,8 @@ inline RangeScratch range_scratch(const plan::RangeScratch& layout, std::byte* b
     scratch.range.first = first;
     scratch.range.count = count;
     for (std::size_t i = 0; i < layout.sums.size(); ++i) {
-        scratch.range.sums[i] = {at_offset<double>(base, layout.sums[i][0]), at_offset<double>(base, layout.sums[i][1])};
+        scratch.range.sums[i] = {at_offset<double>(base, layout.sums[i][0]),
+                                 at_offset<double>(base, layout.sums[i][1])};
     }
     for (std::size_t i = 0; i < layout.coefficients.size(); ++i) {
         scratch.range.coefficients[i] = at_offset<float>(base, layout.coefficients[i]);

@@ -52,8 +52,7 @@ double reduce_columns_tree(const kernels::KernelTable& kernels, SumKind kind, st
         return leaf(first, result);
     }
     const std::int64_t left = plan::split_tree(count);
-    const double rows_a =
-        reduce_columns_tree(kernels, kind, columns, first, left, result, levels, level_columns, leaf);
+    const double rows_a = reduce_columns_tree(kernels, kind, columns, first, left, result, levels, level_columns, leaf);
     const ColumnSums right = {levels, levels + level_columns};
     const double rows_b = reduce_columns_tree(kernels, kind, columns, first + left, count - left, right,
                                               levels + 2 * level_columns, level_columns, leaf);

@@ -36,7 +36,8 @@ class Steps {
 
   private:
     void expand(const RangeScratch& scratch) const;
-    void fold_interleaved(SumKind kind, const ChannelRange& range, const ColumnSums& result, const ColumnSums& columns) const;
+    void fold_interleaved(SumKind kind, const ChannelRange& range, const ColumnSums& result,
+                          const ColumnSums& columns) const;
     void merge_tail(int reduction, const RangeScratch& scratch, const ColumnSums& result) const;
 
     const Passes& passes_;

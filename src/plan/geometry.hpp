@@ -48,7 +48,7 @@ struct Geometry {
     std::int64_t channels = 0;
     std::int64_t elements_per_channel = 0; // m = N*S
     std::int64_t rows = 0;
-    std::int64_t row_length = 0;           // columns of the matrix
+    std::int64_t row_length = 0; // columns of the matrix
     std::int64_t columns_per_channel = 1;
     // Columns of a channel: interleaved: c, c + channels, ...; otherwise contiguous from c * columns_per_channel.
     bool interleaved = false;

@@ -84,7 +84,8 @@ void set_apply_size(const Geometry& geometry, std::int64_t columns, Schedule& sc
                                                    std::max<std::int64_t>(4, geometry.rows));
 }
 
-void schedule_by_channels(const Geometry& geometry, const Workload& workload, std::int64_t channels, Schedule& schedule) {
+void schedule_by_channels(const Geometry& geometry, const Workload& workload, std::int64_t channels,
+                          Schedule& schedule) {
     schedule.strategy = Strategy::by_channels;
     schedule.channels_per_item = channels;
     // The parameters of short planes are spelled out for each column: 16 channels of them are enough.
@@ -116,8 +117,8 @@ void choose_parts(const Geometry& geometry, Schedule& schedule) {
     const std::int64_t panels = columns ? divide_up(geometry.row_length, schedule.panel_columns) : geometry.channels;
     const std::int64_t wanted = std::max<std::int64_t>(1, divide_up(items, panels));
     const std::int64_t most = schedule.threads > 1 ? std::max<std::int64_t>(1, blocks / wanted) : blocks;
-    schedule.blocks_per_part = static_cast<std::int64_t>(
-        std::bit_floor(static_cast<std::uint64_t>(std::min(most, kMaxPartBlocks))));
+    schedule.blocks_per_part =
+        static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(std::min(most, kMaxPartBlocks))));
     schedule.parts = divide_up(blocks, schedule.blocks_per_part);
     // At least four blocks of 256 rows a part keep 16 bytes of sums a column below 0.4 % of its elements.
     schedule.partial_columns = columns ? padded_columns(geometry, geometry.row_length) : 0;
@@ -137,7 +138,8 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     if (workload.reductions > 0) {
         const bool columns = geometry.kind == MatrixKind::columns;
         const std::int64_t sums = columns ? schedule.partial_columns : geometry.channels;
-        schedule.slots_offset += round_up(schedule.parts * (columns ? 2 : 3) * sums * static_cast<std::int64_t>(sizeof(double)), kCacheLine);
+        schedule.slots_offset +=
+            round_up(schedule.parts * (columns ? 2 : 3) * sums * static_cast<std::int64_t>(sizeof(double)), kCacheLine);
         schedule.level_columns = columns ? padded(schedule.panel_columns) : 0;
         schedule.slot_bytes = tree_depth(schedule.blocks_per_part) * 2 * schedule.level_columns *
                               static_cast<std::int64_t>(sizeof(double));

@@ -15,11 +15,11 @@ namespace bnorm::plan {
 
 // What the schedule must know of an operation.
 struct Workload {
-    int reductions = 0;       // passes that sum: 0, 1 or 2
-    bool applies = false;     // whether there is an elementwise pass
-    int coefficients = 0;     // f32 parameters a channel
-    int cached_tensors = 1;   // tensors that both passes read
-    int streams = 2;          // tensors read or written, in all passes together
+    int reductions = 0;     // passes that sum: 0, 1 or 2
+    bool applies = false;   // whether there is an elementwise pass
+    int coefficients = 0;   // f32 parameters a channel
+    int cached_tensors = 1; // tensors that both passes read
+    int streams = 2;        // tensors read or written, in all passes together
 };
 
 struct Machine {
@@ -50,17 +50,17 @@ struct Schedule {
 
     std::int64_t channels_per_item = 0;  // by_channels
     std::int64_t channels_per_range = 0; // by_channels: what an item takes through all steps at once
-    std::int64_t blocks_per_part = 1;   // by_parts: a power of two
-    std::int64_t parts = 1;             // by_parts
-    std::int64_t panel_columns = 0;     // by_parts, columns: of one reduction item; planes: one channel
-    std::int64_t apply_rows = 1;        // rows (columns of a plane: apply_columns) that one elementwise call takes
+    std::int64_t blocks_per_part = 1;    // by_parts: a power of two
+    std::int64_t parts = 1;              // by_parts
+    std::int64_t panel_columns = 0;      // by_parts, columns: of one reduction item; planes: one channel
+    std::int64_t apply_rows = 1;         // rows (columns of a plane: apply_columns) that one elementwise call takes
     std::int64_t apply_columns = 0;
 
     RangeScratch range;               // by_channels: in each slot; by_parts: once
     std::int64_t partials_offset = 0; // by_parts: [part][2][partial_columns]; planes [channel][part][2]
     std::int64_t partial_columns = 0;
-    std::int64_t level_columns = 0;   // padded columns of one level of the merge tree
-    std::int64_t levels_offset = 0;   // within a slot
+    std::int64_t level_columns = 0; // padded columns of one level of the merge tree
+    std::int64_t levels_offset = 0; // within a slot
     std::int64_t slots_offset = 0;
     std::int64_t slot_bytes = 0;
     std::int64_t scratch_bytes = 0;

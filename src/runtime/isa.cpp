@@ -17,7 +17,7 @@ bnorm_isa best_isa() {
 }
 
 struct EnvironmentChoice {
-    char text[32] = {}; // a copy: getenv's string may be changed by a later setenv
+    char text[32] = {};             // a copy: getenv's string may be changed by a later setenv
     bnorm_isa isa = BNORM_ISA_AUTO; // AUTO: refused
 };
 

@@ -15,7 +15,8 @@ namespace {
 // core, delays nobody.
 class ItemQueue {
   public:
-    ItemQueue(std::int64_t items, ParallelBody body, const void* context) : items_(items), body_(body), context_(context) {}
+    ItemQueue(std::int64_t items, ParallelBody body, const void* context)
+        : items_(items), body_(body), context_(context) {}
 
     void work(int slot) noexcept {
         for (std::int64_t item = next_.fetch_add(1, std::memory_order_relaxed); item < items_;

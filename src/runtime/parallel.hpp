@@ -23,7 +23,8 @@ void parallel_for(int threads, std::int64_t items, const Body& body) noexcept {
     static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, int>);
     parallel_run(
         threads, items,
-        [](const void* context, std::int64_t item, int slot) { (*static_cast<const Body*>(context))(item, slot); }, &body);
+        [](const void* context, std::int64_t item, int slot) { (*static_cast<const Body*>(context))(item, slot); },
+        &body);
 }
 
 } // namespace bnorm::runtime

@@ -8,7 +8,7 @@ namespace bnorm::runtime {
 WorkspacePool::~WorkspacePool() {
     while (free_ != nullptr) {
         Link* next = free_->next;
-        ::operator delete(free_, std::align_val_t{kCacheLine});
+        ::operator delete (free_, std::align_val_t{kCacheLine});
         free_ = next;
     }
 }
@@ -23,7 +23,7 @@ Workspace::Workspace(WorkspacePool& pool) : pool_(pool), data_(nullptr) {
         }
     }
     const std::size_t bytes = std::max(pool.bytes_, sizeof(WorkspacePool::Link));
-    data_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{kCacheLine}));
+    data_ = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kCacheLine}));
 }
 
 Workspace::~Workspace() {

@@ -54,8 +54,9 @@ const Operation kOperations[] = {
 };
 
 // Small, large; both layouts; every strategy of the planner.
-const Shape kShapes[] = {{BNORM_NCHW, 2, 3, 4},     {BNORM_NCHW, 8, 64, 784}, {BNORM_NCHW, 16, 96, 49}, {BNORM_NCHW, 1, 2, 200000},
-                         {BNORM_NCHW, 3000, 70, 1}, {BNORM_NHWC, 8, 64, 784}, {BNORM_NHWC, 4, 1100, 49}, {BNORM_NHWC, 2, 3, 40001}};
+const Shape kShapes[] = {{BNORM_NCHW, 2, 3, 4},      {BNORM_NCHW, 8, 64, 784},  {BNORM_NCHW, 16, 96, 49},
+                         {BNORM_NCHW, 1, 2, 200000}, {BNORM_NCHW, 3000, 70, 1}, {BNORM_NHWC, 8, 64, 784},
+                         {BNORM_NHWC, 4, 1100, 49},  {BNORM_NHWC, 2, 3, 40001}};
 
 } // namespace
 
@@ -91,7 +92,8 @@ TEST_CASE("whichever allocation fails: a status, or success without it; the next
                 long k = 1;
                 int refused = 0;
                 for (bool failed = true; failed; ++k) {
-                    INFO("operation ", std::string(operation.name), ", shape ", shape, ", threads ", threads, ", k ", k);
+                    INFO("operation ", std::string(operation.name), ", shape ", shape, ", threads ", threads, ", k ",
+                         k);
                     bnorm_plan* plan = nullptr;
                     fail_allocation(k);
                     bnorm_status status = bnorm_plan_create(&problem, &plan);

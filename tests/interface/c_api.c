@@ -92,12 +92,10 @@ static void test_inference(void) {
     bnorm_plan* plan = new_plan(BNORM_INFERENCE);
     const float running_mean[CHANNELS] = {3, -30}, running_var[CHANNELS] = {5, 500};
     float y[ELEMENTS];
-    CHECK_OK(bnorm_inference(plan, &(bnorm_inference_args){.x = x,
-                                                           .gamma = gamma_,
-                                                           .beta = beta,
-                                                           .running_mean = running_mean,
-                                                           .running_var = running_var,
-                                                           .y = y}));
+    CHECK_OK(bnorm_inference(
+        plan,
+        &(bnorm_inference_args){
+            .x = x, .gamma = gamma_, .beta = beta, .running_mean = running_mean, .running_var = running_var, .y = y}));
     check_outputs(y);
     bnorm_plan_destroy(plan);
 }
@@ -166,12 +164,9 @@ static void test_forward_building_blocks(void) {
     CHECK_OK(bnorm_moments_finish(&(bnorm_moments_finish_args){
         .channels = CHANNELS, .count = count, .m2 = m2, .variance = variance, .inv_std = inv_std}));
     CHECK_CLOSE(variance[0], 5);
-    CHECK_OK(bnorm_apply(apply, &(bnorm_apply_args){.x = x,
-                                                    .gamma = gamma_,
-                                                    .beta = beta,
-                                                    .mean = found_mean,
-                                                    .inv_std = inv_std,
-                                                    .y = y}));
+    CHECK_OK(bnorm_apply(
+        apply,
+        &(bnorm_apply_args){.x = x, .gamma = gamma_, .beta = beta, .mean = found_mean, .inv_std = inv_std, .y = y}));
     check_outputs(y);
     bnorm_plan_destroy(moments);
     bnorm_plan_destroy(apply);

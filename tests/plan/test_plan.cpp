@@ -71,7 +71,8 @@ TEST_CASE("a geometry's matrix has every element once") {
     for (const Shape& shape : shapes()) {
         const Geometry geometry = geometry_of(shape);
         INFO("shape ", shape);
-        CHECK(geometry.rows * geometry.row_length + geometry.tail_columns == shape.batch * shape.channels * shape.spatial);
+        CHECK(geometry.rows * geometry.row_length + geometry.tail_columns ==
+              shape.batch * shape.channels * shape.spatial);
         CHECK(geometry.row_length == geometry.channels * geometry.columns_per_channel);
         CHECK(geometry.tail_columns < geometry.row_length);
         CHECK(geometry.tail_columns % geometry.channels == 0);
@@ -147,7 +148,8 @@ TEST_CASE("mask rows hold a bit for every column, each unit of 16 columns in byt
         CHECK(geometry.mask_bit(geometry.row_length - 1) < geometry.mask_row_bytes * 8);
         CHECK(geometry.mask_bytes() >= geometry.elements() / 8);
         // Every row is padded to 16 bits, and the last, which may be shorter, to a whole row.
-        CHECK(geometry.mask_bytes() <= geometry.elements() * 7 / 48 + (geometry.rows + 2) * 2 + geometry.mask_row_bytes);
+        CHECK(geometry.mask_bytes() <=
+              geometry.elements() * 7 / 48 + (geometry.rows + 2) * 2 + geometry.mask_row_bytes);
     }
 }
 
