@@ -1,5 +1,5 @@
-// The table of a minute: each operation and layout on a few shapes of ResNet-50, in GB/s, beside what this machine's memory
-// gives to a plain copy of the same tensor in the same run.
+// The table of a minute: each operation and layout on a few shapes of ResNet-50, in GB/s, beside what this machine's
+// memory gives to a plain copy of the same tensor in the same run.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>

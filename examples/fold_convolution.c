@@ -1,6 +1,6 @@
 /*
- * Folds a batch norm into the weights and bias of the 1x1 convolution before it, so that a network that is only used for
- * inference needs no batch norm at all, and shows that the two networks give the same.
+ * Folds a batch norm into the weights and bias of the 1x1 convolution before it, so that a network that is only used
+ * for inference needs no batch norm at all, and shows that the two networks give the same.
  */
 #include <bnorm/bnorm.h>
 

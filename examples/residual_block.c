@@ -1,6 +1,6 @@
 /*
- * The end of a residual block at inference, in one pass over memory: y = relu(batch_norm(x) + residual), written over x.
- * Then the same values from the formula, one by one, and how far the two are apart at most.
+ * The end of a residual block at inference, in one pass over memory: y = relu(batch_norm(x) + residual), written over
+ * x. Then the same values from the formula, one by one, and how far the two are apart at most.
  */
 #include <bnorm/bnorm.h>
 

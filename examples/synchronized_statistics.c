@@ -1,7 +1,7 @@
 /*
- * Statistics of a batch that is spread over workers ("sync batch norm"): each takes the moments of its own part, the parts
- * are merged, whatever their sizes, and every worker normalizes with the result. Here three parts of 5, 2 and 9 images are
- * compared with the whole batch of 16.
+ * Statistics of a batch that is spread over workers ("sync batch norm"): each takes the moments of its own part, the
+ * parts are merged, whatever their sizes, and every worker normalizes with the result. Here three parts of 5, 2 and 9
+ * images are compared with the whole batch of 16.
  */
 #include <bnorm/bnorm.h>
 

@@ -1,11 +1,11 @@
 /*
- * Trains the network of Ioffe and Szegedy 2015, section 4.1, on real handwritten digits, once without and once with batch
- * norm, and shows the accuracy on digits that neither has seen after each epoch.
+ * Trains the network of Ioffe and Szegedy 2015, section 4.1, on real handwritten digits, once without and once with
+ * batch norm, and shows the accuracy on digits that neither has seen after each epoch.
  *
  *     64 pixels -> 3 x (dense layer of 100 -> [batch norm] -> sigmoid) -> dense layer of 10 -> softmax
  *
- * Both networks start from the same weights, see the same minibatches of 60 in the same order and take the same steps of
- * plain gradient descent. Only the batch norm differs: bnorm_training_forward and bnorm_backward while training,
+ * Both networks start from the same weights, see the same minibatches of 60 in the same order and take the same steps
+ * of plain gradient descent. Only the batch norm differs: bnorm_training_forward and bnorm_backward while training,
  * bnorm_inference with the running statistics when the accuracy is taken.
  *
  * Data: digits.csv, the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998, UCI

@@ -8,8 +8,8 @@ namespace {
 
 constexpr double kMomentum = 0.1;
 
-// |y| of a normal distribution hardly exceeds 5, where half a unit in the last place is 2.4e-7; the promise is 1e-6 for f32
-// arithmetic of that size, and grows with it.
+// |y| of a normal distribution hardly exceeds 5, where half a unit in the last place is 2.4e-7; the promise is 1e-6 for
+// f32 arithmetic of that size, and grows with it.
 Real output_bound(Real y) { return 1e-6L * std::max<Real>(1, std::fabs(y) / 4); }
 
 void check_outputs(const Layer& layer, const Tensor& x, const Tensor& residual, std::int64_t channel,

@@ -47,8 +47,8 @@ struct Layer {
     void run_backward_fixed();
 };
 
-// Compares what a run left in the layer with the oracle. `x` and `residual` are what the run was given (after a run in place
-// the layer's own are overwritten).
+// Compares what a run left in the layer with the oracle. `x` and `residual` are what the run was given (after a run in
+// place the layer's own are overwritten).
 void check_forward(const Layer& layer, const Tensor& x, const Tensor& residual);
 void check_inference(const Layer& layer, const Tensor& x, const Tensor& residual);
 void check_backward(const Layer& layer, const Tensor& dy, bool fixed);

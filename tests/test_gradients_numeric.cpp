@@ -50,7 +50,8 @@ struct Loss {
         return loss;
     }
 
-    // With a step of 1e-5 the truncation is about 1e-10 and the rounding 1e-14; kinks that close do not occur in this data.
+    // With a step of 1e-5 the truncation is about 1e-10 and the rounding 1e-14; kinks that close do not occur in this
+    // data.
     Real derivative(Real& argument) {
         constexpr Real kStep = 1e-5L;
         const Real at = argument;

@@ -78,8 +78,8 @@ TEST_CASE("activations at kinks, NaN, infinities, zeros of both signs") {
     constexpr std::int64_t kCount = 11;
     for (const Activation& activation : kActivations) {
         for (const bnorm_layout layout : kLayouts) {
-            // mean 0, variance 1, epsilon 0: the value before the activation is x itself. 37 channels or positions, so that
-            // whole vectors and tails occur.
+            // mean 0, variance 1, epsilon 0: the value before the activation is x itself. 37 channels or positions, so
+            // that whole vectors and tails occur.
             const Shape shape = {layout, kCount, 5, 37};
             Tensor x(shape);
             Tensor y(shape);

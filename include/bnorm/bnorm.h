@@ -64,8 +64,8 @@ enum {
 /* A short English name of a status, or "unknown status". Never NULL; static storage. */
 BNORM_API const char* bnorm_status_text(bnorm_status status);
 
-/* What the last failed call of the calling thread objected to, as a full sentence; "" if no call has failed. Valid until
- * the next failing call of the same thread. */
+/* What the last failed call of the calling thread objected to, as a full sentence; "" if no call has failed. Valid
+ * until the next failing call of the same thread. */
 BNORM_API const char* bnorm_last_error(void);
 
 /* ---- Library ----------------------------------------------------------------------------------------------------- */
@@ -95,8 +95,8 @@ BNORM_API int32_t bnorm_isa_is_available(bnorm_isa isa);
  * BNORM_UNSUPPORTED: BNORM_ISA is set to an unknown name or to an ISA that is not available here. */
 BNORM_API bnorm_status bnorm_get_isa(bnorm_isa* isa);
 
-/* Sets the ISA of plans created from now on, in the whole process; existing plans keep theirs. BNORM_ISA_AUTO returns to
- * the default, that is BNORM_ISA or the best. BNORM_UNSUPPORTED: not available here; nothing has changed. */
+/* Sets the ISA of plans created from now on, in the whole process; existing plans keep theirs. BNORM_ISA_AUTO returns
+ * to the default, that is BNORM_ISA or the best. BNORM_UNSUPPORTED: not available here; nothing has changed. */
 BNORM_API bnorm_status bnorm_set_isa(bnorm_isa isa);
 
 /* How many threads a plan with problem.threads = 0 would use at most if it were created here: the concurrency of the
@@ -187,9 +187,9 @@ BNORM_API bnorm_status bnorm_plan_get_info(const bnorm_plan* plan, bnorm_plan_in
  *
  * The mask holds one bit an element: where the activation passes its argument on. Write it in a forward operation and
  * hand it to the matching backward one. It is opaque, its layout a function of the problem's layout, N, C, S and
- * strides, in which the two problems must agree. Without a residual, backward can do without: it computes the sign again
- * from x, gamma and beta, which costs nothing. With a residual and an activation, backward needs the mask. mask_bytes
- * must be at least the mask_bytes of the plan. */
+ * strides, in which the two problems must agree. Without a residual, backward can do without: it computes the sign
+ * again from x, gamma and beta, which costs nothing. With a residual and an activation, backward needs the mask.
+ * mask_bytes must be at least the mask_bytes of the plan. */
 
 /* How running statistics follow a batch's mean and variance; m = N*S, and m/(m-1) is taken as 1 for m = 1. */
 typedef int32_t bnorm_running_update;
@@ -262,8 +262,8 @@ typedef struct bnorm_backward_args {
 
 BNORM_API bnorm_status bnorm_backward(const bnorm_plan* plan, const bnorm_backward_args* args);
 
-/* Gradients of bnorm_inference, whose statistics do not depend on x: dx = gamma*inv_std*dy', the rest as bnorm_backward.
- * Needs dy and at least one output; x for dgamma, and for the activation if there is no mask. */
+/* Gradients of bnorm_inference, whose statistics do not depend on x: dx = gamma*inv_std*dy', the rest as
+ * bnorm_backward. Needs dy and at least one output; x for dgamma, and for the activation if there is no mask. */
 typedef struct bnorm_backward_fixed_args {
     const void* dy;
     const void* x;
@@ -282,9 +282,9 @@ typedef struct bnorm_backward_fixed_args {
 BNORM_API bnorm_status bnorm_backward_fixed(const bnorm_plan* plan, const bnorm_backward_fixed_args* args);
 
 /* ---- Building blocks --------------------------------------------------------------------------------------------- */
-/* The two passes of each operation on their own, for statistics over several machines (sync batch norm), part of a batch
- * (ghost), many batches (precise), or data that arrives in pieces. Composed on one tensor they give bit for bit what the
- * whole operations give: bnorm_moments, bnorm_moments_finish, bnorm_apply are bnorm_training_forward;
+/* The two passes of each operation on their own, for statistics over several machines (sync batch norm), part of a
+ * batch (ghost), many batches (precise), or data that arrives in pieces. Composed on one tensor they give bit for bit
+ * what the whole operations give: bnorm_moments, bnorm_moments_finish, bnorm_apply are bnorm_training_forward;
  * bnorm_gradient_sums, bnorm_gradient_apply are bnorm_backward. */
 
 /* Per channel: mean and M2 = sum((x-mean)^2) over the m = N*S elements, and count = m. An empty channel has count, mean
@@ -392,8 +392,9 @@ typedef struct bnorm_gradient_apply_args {
 BNORM_API bnorm_status bnorm_gradient_apply(const bnorm_plan* plan, const bnorm_gradient_apply_args* args);
 
 /* ---- Folding for inference --------------------------------------------------------------------------------------- */
-/* Folding writes the affine function as scale*x + shift, which loses about |mean|/std digits that bnorm_inference keeps:
- * it is for those who can then drop the layer altogether. Both run in the calling thread, in f64, rounded once. */
+/* Folding writes the affine function as scale*x + shift, which loses about |mean|/std digits that bnorm_inference
+ * keeps: it is for those who can then drop the layer altogether. Both run in the calling thread, in f64, and round
+ * once. */
 
 /* scale = gamma/sqrt(running_var+epsilon), shift = beta - scale*running_mean. Needs scale and shift. */
 typedef struct bnorm_fold_args {

@@ -27,8 +27,8 @@ class ArgumentList {
 
     enum class Role { input, output, input_and_output };
 
-    // `rows` rows of `row_bytes`, `stride_bytes` apart. NULL is an error if required, else the argument is absent. `in_place`:
-    // an output that may be exactly an input that is in_place as well.
+    // `rows` rows of `row_bytes`, `stride_bytes` apart. NULL is an error if required, else the argument is absent.
+    // `in_place`: an output that may be exactly an input that is in_place as well.
     void add_rows(const char* name, const void* data, Role role, bool required, std::int64_t rows,
                   std::int64_t row_bytes, std::int64_t stride_bytes, bool in_place);
     void add_array(const char* name, const void* data, Role role, bool required, std::int64_t bytes,

@@ -1,7 +1,7 @@
 // y = act(fma(x - center, scale, shift) + residual).
 //
-// x - center is exact for x near the mean (Sterbenz), so the output is as good as in f64; the folded x*scale + shift would
-// lose |mean|/std digits. Memory hides the extra subtraction.
+// x - center is exact for x near the mean (Sterbenz), so the output is as good as in f64; the folded x*scale + shift
+// would lose |mean|/std digits. Memory hides the extra subtraction.
 #ifndef BNORM_KERNELS_APPLY_INL
 #define BNORM_KERNELS_APPLY_INL
 

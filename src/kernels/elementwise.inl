@@ -68,7 +68,8 @@ BNORM_INLINE void store_mask(std::uint8_t* mask, std::int64_t bit, std::uint32_t
     }
 }
 
-// Rows of a mask are whole units of kLanes bits; where narrow vectors do not reach the last byte, it becomes 0 all the same.
+// Rows of a mask are whole units of kLanes bits; where narrow vectors do not reach the last byte, it becomes 0 all the
+// same.
 BNORM_INLINE void end_mask_row(std::uint8_t* mask, std::int64_t bits) {
     if (kWidth < 16 && bits % 16 != 0 && bits % 16 <= 8) {
         mask[bits / 16 * 2 + 1] = 0;
@@ -91,8 +92,8 @@ constexpr bool is_sign_gate(Gate gate) {
 constexpr bool is_mask_gate(Gate gate) { return gate == Gate::mask_drop || gate == Gate::mask_leaky; }
 constexpr bool is_leaky_gate(Gate gate) { return gate == Gate::mask_leaky || gate == Gate::sign_leaky_relu; }
 
-// dy through the derivative of the activation, given where that passed: by bits of a mask, or as the output v = fma(e, scale,
-// shift) that forward computed from the same operands with the same rounding.
+// dy through the derivative of the activation, given where that passed: by bits of a mask, or as the output v = fma(e,
+// scale, shift) that forward computed from the same operands with the same rounding.
 template <Gate kGate>
 BNORM_INLINE F32 gate_by_mask(F32 dy, std::uint32_t passed, F32 parameter) {
     return xsimd::select(mask_from_bits(passed), dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));

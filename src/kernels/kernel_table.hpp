@@ -1,7 +1,7 @@
 // What the kernels of every ISA provide: a plain struct of function pointers, and the plain structs they take.
 //
-// A kernel works on `rows` rows of `columns` contiguous elements; strides are signed and count elements (mask strides count
-// bytes). Its per-channel parameters follow one of two patterns:
+// A kernel works on `rows` rows of `columns` contiguous elements; strides are signed and count elements (mask strides
+// count bytes). Its per-channel parameters follow one of two patterns:
 //   uniform   all rows belong to one channel: each parameter array holds one value, which is broadcast;
 //   periodic  each column has its own parameters: the arrays hold `columns` values, readable up to the next multiple of
 //             kLanes.
@@ -23,8 +23,9 @@ constexpr std::int64_t kMaxMomentColumns = 512;
 enum class Activation : std::int32_t { identity, relu, leaky_relu, clipped_relu };
 constexpr int kActivations = 4;
 
-// How dy becomes dy': where the activation passed its argument on it stays, elsewhere it is dropped (or, for leaky ReLU,
-// multiplied by the slope). Where it passed is read from a mask or computed again from x as the sign of the output.
+// How dy becomes dy': where the activation passed its argument on it stays, elsewhere it is dropped (or, for leaky
+// ReLU, multiplied by the slope). Where it passed is read from a mask or computed again from x as the sign of the
+// output.
 enum class Gate : std::int32_t {
     none,
     mask_drop,
@@ -109,14 +110,16 @@ struct KernelTable {
     // Mean and M2 = sum((x-mean)^2) of all elements.
     void (*moments_uniform)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
                             double* mean, double* m2);
-    // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of kLanes.
+    // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of
+    // kLanes.
     void (*moments_periodic)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
                              double* mean, double* m2);
     // Merges b into a; arrays are readable and writable up to the next multiple of kLanes.
     void (*merge_moments)(std::int64_t columns, double count_a, double* mean_a, double* m2_a, double count_b,
                           const double* mean_b, const double* m2_b);
     // `stream` variants store past the cache: y, dx and dresidual and their strides must be multiples of 64 bytes
-    // (uniform: multiples of 4 bytes suffice), and the caller fences with fence_streams before another thread reads them.
+    // (uniform: multiples of 4 bytes suffice), and the caller fences with fence_streams before another thread reads
+    // them.
     void (*apply_uniform[kApplyVariants])(const Apply&);
     void (*apply_periodic[kApplyVariants])(const Apply&);
     void (*gradient_sums_uniform[kGates])(const GradientSums&);

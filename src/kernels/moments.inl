@@ -2,13 +2,14 @@
 //
 // Numbers. A block is summed around a shift K near its mean: d = x-K, s1 = sum(d), s2 = sum(d*d), then
 //     mean = K + s1/n,   M2 = s2 - s1*s1/n.
-// f32 holds only groups of eight: a tree of eight d, a tree of eight d*d, then both are added to f64 sums. Each term of s2
-// rounds at most six times by 2^-25 on average of either sign; over a block, s2 is right to about 3e-8. The closing
-// subtraction magnifies that by s2/M2 = 1 + ((K-mu)/sigma)^2. K is the mean of m elements spread evenly over the block's n,
-// and (K-mu)^2 <= sigma^2 (n-m)/m for any data, near 0 for nearly all. A block is summed once more, in f64 around the mean
-// just found, where that is not good enough: where s2/M2 is large all the same, where one group makes up most of s2 (an
-// outlier: its roundings have nothing to average with), where the squares come near the f32 underflow, or where f32
-// overflowed. Blocks so small that roundings do not average out are summed in f64 from the start.
+// f32 holds only groups of eight: a tree of eight d, a tree of eight d*d, then both are added to f64 sums. Each term of
+// s2 rounds at most six times by 2^-25 on average of either sign; over a block, s2 is right to about 3e-8. The closing
+// subtraction magnifies that by s2/M2 = 1 + ((K-mu)/sigma)^2. K is the mean of m elements spread evenly over the
+// block's n, and (K-mu)^2 <= sigma^2 (n-m)/m for any data, near 0 for nearly all. A block is summed once more, in f64
+// around the mean just found, where that is not good enough: where s2/M2 is large all the same, where one group makes
+// up most of s2 (an outlier: its roundings have nothing to average with), where the squares come near the f32
+// underflow, or where f32 overflowed. Blocks so small that roundings do not average out are summed in f64 from the
+// start.
 #ifndef BNORM_KERNELS_MOMENTS_INL
 #define BNORM_KERNELS_MOMENTS_INL
 
@@ -18,8 +19,8 @@ namespace bnorm::kernels {
 namespace {
 
 constexpr double kInfinity = __builtin_inf();
-// The largest magnification of the error of s2 that is accepted: data of two values, whose roundings may all go one way,
-// has shown 1.1e-7 before it.
+// The largest magnification of the error of s2 that is accepted: data of two values, whose roundings may all go one
+// way, has shown 1.1e-7 before it.
 constexpr double kMaxCancellation = 1.75;
 // The most of s2 that one group of eight may be.
 constexpr double kMaxGroupShare = 0.5;
@@ -81,7 +82,7 @@ BNORM_INLINE T sum_lanes(T* lanes) {
     return lanes[0];
 }
 
-// ---- uniform: one channel --------------------------------------------------------------------------------------------
+// ---- uniform: one channel -------------------------------------------------------------------------------------------
 
 struct Rows {
     const float* x;
@@ -184,8 +185,8 @@ BNORM_RARE Moments moments_in_f64(const Rows& block) {
     return {mean + rest / block.count(), m2 > 0.0 ? m2 : 0.0};
 }
 
-// Every d and d*d in f64. With an element as the shift, equal values give M2 = 0, and cancellation costs no more than n*2^-53;
-// with the rounded mean it costs nothing.
+// Every d and d*d in f64. With an element as the shift, equal values give M2 = 0, and cancellation costs no more than
+// n*2^-53; with the rounded mean it costs nothing.
 BNORM_RARE Moments moments_around(const Rows& block, float around) {
     const F32 shift(around);
     alignas(64) double s1[kLanes] = {};
@@ -244,7 +245,7 @@ BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_
     *m2 = moments.m2;
 }
 
-// ---- periodic: one channel a column ----------------------------------------------------------------------------------
+// ---- periodic: one channel a column ---------------------------------------------------------------------------------
 
 BNORM_INLINE F32 load_columns(const float* address, std::int64_t columns) {
     return columns >= kWidth ? load(address) : load_first(address, columns);

@@ -1,5 +1,5 @@
-// The vector types and operations of the ISA that the including file is compiled for. The only file that knows xsimd and
-// intrinsics. Everything has internal linkage: see README, "Adding an ISA".
+// The vector types and operations of the ISA that the including file is compiled for. The only file that knows xsimd
+// and intrinsics. Everything has internal linkage: see README, "Adding an ISA".
 #ifndef BNORM_KERNELS_SIMD_HPP
 #define BNORM_KERNELS_SIMD_HPP
 
@@ -10,8 +10,8 @@
 #include <xsimd/xsimd.hpp>
 
 #define BNORM_INLINE static inline __attribute__((always_inline))
-// xsimd's functions are ordinary inline templates: without flatten the compiler may leave one out of line as a weak symbol,
-// and the linker may pick that copy for a file of another ISA.
+// xsimd's functions are ordinary inline templates: without flatten the compiler may leave one out of line as a weak
+// symbol, and the linker may pick that copy for a file of another ISA.
 #define BNORM_KERNEL __attribute__((flatten)) static
 // For what is seldom needed: out of line, so that it does not weigh on the loop that nearly always suffices.
 #define BNORM_RARE __attribute__((noinline, flatten)) static

@@ -13,7 +13,7 @@ using plan::Strategy;
 
 std::int64_t divide_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
 
-// ---- by channels: each thread takes ranges of channels through all steps ---------------------------------------------
+// ---- by channels: each thread takes ranges of channels through all steps --------------------------------------------
 
 class ByChannels {
   public:
@@ -83,7 +83,7 @@ class ByChannels {
     Steps steps_;
 };
 
-// ---- by parts: all threads take one step together, then the next -----------------------------------------------------
+// ---- by parts: all threads take one step together, then the next ----------------------------------------------------
 
 class ByParts {
   public:

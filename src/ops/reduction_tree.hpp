@@ -42,8 +42,8 @@ inline void merge_columns(const kernels::KernelTable& kernels, SumKind kind, std
     }
 }
 
-// Many columns at once: leaf(i, sums) stores the sums of block i and returns how many rows they cover. `levels` holds one
-// more pair of arrays for each level of the tree, `level_columns` apart.
+// Many columns at once: leaf(i, sums) stores the sums of block i and returns how many rows they cover. `levels` holds
+// one more pair of arrays for each level of the tree, `level_columns` apart.
 template <class Leaf>
 double reduce_columns_tree(const kernels::KernelTable& kernels, SumKind kind, std::int64_t columns, std::int64_t first,
                            std::int64_t count, const ColumnSums& result, double* levels, std::int64_t level_columns,

@@ -34,7 +34,8 @@ inline MaskAddress mask_address(const plan::Geometry& geometry, const plan::Bloc
 }
 
 // Whether an output may be stored past the cache: not if it is one of the inputs, which are in cache, and only in whole
-// lines. A uniform kernel finds the first whole line of each row by itself, unless it writes a mask or a second output along.
+// lines. A uniform kernel finds the first whole line of each row by itself, unless it writes a mask or a second output
+// along.
 inline bool can_stream(const plan::Schedule& schedule, Pattern pattern, const float* output, std::int64_t stride,
                        bool alone) {
     if (!schedule.stream) {

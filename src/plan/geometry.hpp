@@ -1,5 +1,5 @@
-// A problem as a matrix of rows, cut into blocks. Integers only, a function of the shape alone: the block grid decides how
-// results round, so neither threads nor caches may enter here (they enter in schedule.hpp).
+// A problem as a matrix of rows, cut into blocks. Integers only, a function of the shape alone: the block grid decides
+// how results round, so neither threads nor caches may enter here (they enter in schedule.hpp).
 //
 // A row is what lies contiguous in memory: an image's C*S elements (NCHW) or a pixel's C (NHWC). Two kinds of matrix:
 //   planes   NCHW with planes of at least kMinPlane elements: a channel is a run of S columns, reduced on its own with
@@ -23,8 +23,8 @@ struct Block {
     std::int64_t columns;
 };
 
-// The blocks in which the elements of a channel (planes) or of a set of columns are summed, in a fixed order. Their sums
-// are merged in the tree of split_tree.
+// The blocks in which the elements of a channel (planes) or of a set of columns are summed, in a fixed order. Their
+// sums are merged in the tree of split_tree.
 struct BlockGrid {
     std::int64_t rows = 0;
     std::int64_t columns = 0;
@@ -37,8 +37,8 @@ struct BlockGrid {
     Block at(std::int64_t index) const;
 };
 
-// How many of `count` >= 2 neighbours go into the left branch of the merge tree: the largest power of two below count. Any
-// aligned run of 2^k blocks is then a subtree, and a subtree may be computed anywhere.
+// How many of `count` >= 2 neighbours go into the left branch of the merge tree: the largest power of two below count.
+// Any aligned run of 2^k blocks is then a subtree, and a subtree may be computed anywhere.
 std::int64_t split_tree(std::int64_t count);
 
 enum class MatrixKind { planes, columns };

@@ -17,7 +17,8 @@ constexpr std::int64_t kScratchPerThread = 64 * kKibi;
 // kernels::kMaxMomentColumns
 constexpr std::int64_t kMaxPanelColumns = 512;
 constexpr std::int64_t kMinPanelColumns = 128;
-// A thread's panel, where channels are taken whole: 256 bytes of each row, so that a page holds more than one line of it.
+// A thread's panel, where channels are taken whole: 256 bytes of each row, so that a page holds more than one line of
+// it.
 constexpr std::int64_t kMinPanelChannels = 64;
 constexpr std::int64_t kMaxSlabChannels = 256;
 // A part's tree is at most this deep: it needs one level of sums for each.

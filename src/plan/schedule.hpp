@@ -1,8 +1,8 @@
-// How an operation's work is shared among threads and caches. Results do not depend on any of it: only speed and memory do.
+// How an operation's work is shared among threads and caches: speed and memory depend on it, results do not.
 //
-//   by_channels  an item is a range of channels, which one thread reduces, finishes and applies while they are in its cache;
-//   by_parts     an item is a part of a channel's (a panel of columns') blocks: reduce all, merge and finish, apply all, in
-//                the reverse order, so that what the caches still hold is not read again.
+//   by_channels  an item is a range of channels, which one thread reduces, finishes and applies while it is in cache;
+//   by_parts     an item is a part of a channel's (a panel of columns') blocks: reduce all, merge and finish, apply
+//                all, in the reverse order, so that what the caches still hold is not read again.
 #ifndef BNORM_PLAN_SCHEDULE_HPP
 #define BNORM_PLAN_SCHEDULE_HPP
 

@@ -32,7 +32,8 @@ class ItemQueue {
     const void* context_;
 };
 
-// Isolated: while the caller waits here, it takes up no other work of its arena, which might wait for the caller in turn.
+// Isolated: while the caller waits here, it takes up no other work of its arena, which might wait for the caller in
+// turn.
 void run_on_arena(int threads, ItemQueue& queue) {
     tbb::this_task_arena::isolate([&] {
         tbb::parallel_for(

@@ -12,10 +12,10 @@ int available_threads();
 
 using ParallelBody = void (*)(const void* context, std::int64_t item, int slot);
 
-// Calls body(context, item, slot) once for each item of [0, items), on up to `threads` threads of the caller's arena, and
-// returns when all are done. Items start in order. `slot`, in [0, threads), is distinct among bodies that run at the same
-// time. The caller's thread works from the first instant and can finish alone: whoever arrives late finds nothing left. Never
-// throws; the body must not either.
+// Calls body(context, item, slot) once for each item of [0, items), on up to `threads` threads of the caller's arena,
+// and returns when all are done. Items start in order. `slot`, in [0, threads), is distinct among bodies that run at
+// the same time. The caller's thread works from the first instant and can finish alone: whoever arrives late finds
+// nothing left. Never throws; the body must not either.
 void parallel_run(int threads, std::int64_t items, ParallelBody body, const void* context) noexcept;
 
 template <class Body>

@@ -1,4 +1,5 @@
-// A malloc that counts, and fails on request: this program's own replaces the C library's, for the libraries it loads too.
+// A malloc that counts, and fails on request: this program's own replaces the C library's, for the libraries it loads
+// too.
 #ifndef BNORM_TESTS_ALLOCATION_COUNTING_ALLOCATOR_HPP
 #define BNORM_TESTS_ALLOCATION_COUNTING_ALLOCATOR_HPP
 

@@ -1,4 +1,4 @@
-/* Run with BNORM_ISA set to something that is no ISA: an error with a message that quotes it, never a silent fallback. */
+/* Run with BNORM_ISA set to something that is no ISA: an error whose message quotes it, never a silent fallback. */
 #include <bnorm/bnorm.h>
 
 #include <stdio.h>

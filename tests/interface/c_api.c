@@ -1,6 +1,6 @@
 /*
- * Every function of the header, called from C: on four values a channel whose results are known by hand. A test compares
- * the names in this file with those that the library exports.
+ * Every function of the header, called from C: on four values a channel whose results are known by hand. A test
+ * compares the names in this file with those that the library exports.
  */
 #include <bnorm/bnorm.h>
 
