@@ -15,28 +15,30 @@ namespace {
 // 32 KiB: a multiple of every vector, and small beside what a thread does.
 constexpr std::int64_t kPiece = 8192;
 
-// Four vectors at a time; `count` is a multiple of them. Read's result is only there to keep the loads.
+constexpr std::int64_t kUnroll = 4; // vectors at a time
+
+// `count` is a multiple of them. Read's result is only there to keep the loads.
 #define BENCH_MEMORY_KERNELS(suffix, isa, Vector, width, load, store, stream, add, zero)                               \
     __attribute__((target(isa))) void read_##suffix(const float* from, float* to, std::int64_t count) {                \
-        Vector sums[4] = {zero(), zero(), zero(), zero()};                                                             \
-        for (std::int64_t i = 0; i < count; i += 4 * (width)) {                                                        \
-            for (int k = 0; k < 4; ++k) {                                                                              \
-                sums[k] = add(sums[k], load(from + i + k * (width)));                                                  \
+        Vector sums[kUnroll] = {zero(), zero(), zero(), zero()};                                                       \
+        for (std::int64_t i = 0; i < count; i += kUnroll * std::int64_t{width}) {                                      \
+            for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
+                sums[k] = add(sums[k], load(from + i + k * std::int64_t{width}));                                      \
             }                                                                                                          \
         }                                                                                                              \
         store(to, add(add(sums[0], sums[1]), add(sums[2], sums[3])));                                                  \
     }                                                                                                                  \
     __attribute__((target(isa))) void copy_##suffix(const float* from, float* to, std::int64_t count) {                \
-        for (std::int64_t i = 0; i < count; i += 4 * (width)) {                                                        \
-            for (int k = 0; k < 4; ++k) {                                                                              \
-                store(to + i + k * (width), load(from + i + k * (width)));                                             \
+        for (std::int64_t i = 0; i < count; i += kUnroll * std::int64_t{width}) {                                      \
+            for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
+                store(to + i + k * std::int64_t{width}, load(from + i + k * std::int64_t{width}));                     \
             }                                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
     __attribute__((target(isa))) void copy_nontemporal_##suffix(const float* from, float* to, std::int64_t count) {    \
-        for (std::int64_t i = 0; i < count; i += 4 * (width)) {                                                        \
-            for (int k = 0; k < 4; ++k) {                                                                              \
-                stream(to + i + k * (width), load(from + i + k * (width)));                                            \
+        for (std::int64_t i = 0; i < count; i += kUnroll * std::int64_t{width}) {                                      \
+            for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
+                stream(to + i + k * std::int64_t{width}, load(from + i + k * std::int64_t{width}));                    \
             }                                                                                                          \
         }                                                                                                              \
         _mm_sfence();                                                                                                  \

@@ -20,7 +20,7 @@ int main(void) {
                                    .layout = BNORM_NCHW,
                                    .batch = BATCH,
                                    .channels = CHANNELS,
-                                   .spatial = HEIGHT * WIDTH,
+                                   .spatial = (int64_t)HEIGHT * WIDTH,
                                    .epsilon = 1e-5,
                                    .activation = BNORM_RELU,
                                    .residual = 1};

@@ -57,7 +57,7 @@ int main(void) {
     moments total = {0};
     int first = 0;
     for (int worker = 0; worker < 3; ++worker) {
-        const moments part = moments_of(x + first * IMAGE, parts[worker]);
+        const moments part = moments_of(x + (size_t)first * IMAGE, parts[worker]);
         merge(&total, &part);
         first += parts[worker];
     }

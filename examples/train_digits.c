@@ -114,8 +114,9 @@ typedef struct {
 } dense_layer;
 
 static dense_layer new_dense(int inputs, int outputs, uint64_t* random) {
-    dense_layer layer = {inputs, outputs, new_floats((size_t)(inputs * outputs)), new_floats((size_t)outputs)};
-    for (int i = 0; i < inputs * outputs; ++i) {
+    const size_t count = (size_t)inputs * (size_t)outputs;
+    dense_layer layer = {inputs, outputs, new_floats(count), new_floats((size_t)outputs)};
+    for (size_t i = 0; i < count; ++i) {
         layer.weights[i] = (float)(random_normal(random) / sqrt(inputs));
     }
     return layer;

@@ -184,6 +184,7 @@ TEST_CASE("training forward") {
         {"overlap", [](Forward& a, Layer& l) { a.mask = at(l.y, 0); }},
         {"overlap", [](Forward& a, Layer& l) { a.mean = reinterpret_cast<double*>(at(l.y, 60)); }},
         {"past the end of memory",
+         // NOLINTNEXTLINE(performance-no-int-to-ptr): no object is there
          [](Forward& a, Layer&) { a.x = reinterpret_cast<const void*>(~std::uintptr_t{15}); }},
     };
     check_bad_arguments<Forward>(
@@ -436,7 +437,7 @@ TEST_CASE("folding into weights") {
 
 TEST_CASE("channel slices of one array, side by side, do not overlap") {
     // Six channels of which bnorm reads the first three and writes the last three, pixel by pixel.
-    std::vector<float> pixels(10 * 6, 1.0F);
+    std::vector<float> pixels(std::size_t{10} * 6, 1.0F);
     bnorm_problem problem = problem_of(BNORM_INFERENCE, {BNORM_NHWC, 2, 3, 5});
     problem.x_stride = problem.y_stride = 6;
     const Plan plan(problem);

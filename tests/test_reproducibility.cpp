@@ -177,6 +177,7 @@ TEST_CASE("one plan, executed by eight threads at once") {
         REQUIRE_OK(execute(expected));
         constexpr int kCallers = 8;
         std::vector<Tensor> outputs;
+        outputs.reserve(kCallers);
         for (int i = 0; i < kCallers; ++i) {
             outputs.emplace_back(shape);
         }

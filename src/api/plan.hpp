@@ -9,7 +9,7 @@
 #include "runtime/workspace.hpp"
 
 struct bnorm_plan {
-    bnorm_plan(const bnorm_problem& problem, bnorm_isa isa, int threads);
+    bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int threads);
 
     const bnorm_problem problem;
     const bnorm_isa isa;

@@ -415,7 +415,7 @@ BNORM_KERNEL void merge_moments(std::int64_t columns, double count_a, double* me
         const F64 delta = b - a;
         store(m2_a + c, load(m2_a + c) + load(m2_b + c) + delta * delta * product);
         const F64 merged = a + delta * weight;
-        store(mean_a + c, xsimd::select(merged == merged, merged, a + b));
+        store(mean_a + c, xsimd::select(xsimd::isnan(merged), a + b, merged));
     }
 }
 

@@ -167,7 +167,7 @@ std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, c
 void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
     const std::int64_t channels = slab_channels(geometry, workload, schedule, machine);
     const std::int64_t items = divide_up(geometry.channels, channels);
-    if (schedule.threads > 1 && items < 2 * schedule.threads && items != schedule.threads) {
+    if (schedule.threads > 1 && items < std::int64_t{2} * schedule.threads && items != schedule.threads) {
         schedule_by_parts(geometry, workload, schedule);
     } else {
         schedule_by_channels(geometry, workload, channels, schedule);

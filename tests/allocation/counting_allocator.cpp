@@ -4,7 +4,8 @@
 #include <cerrno>
 #include <cstddef>
 
-// glibc's own names of the functions that are replaced here.
+// glibc's own names of the functions that are replaced here, and parameters named otherwise than its headers do.
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-inconsistent-declaration-parameter-name)
 extern "C" {
 void* __libc_malloc(std::size_t size);
 void* __libc_calloc(std::size_t count, std::size_t size);
@@ -51,3 +52,4 @@ int posix_memalign(void** memory, std::size_t alignment, std::size_t size) {
 }
 void free(void* memory) { __libc_free(memory); }
 }
+// NOLINTEND(bugprone-reserved-identifier,readability-inconsistent-declaration-parameter-name)

@@ -134,7 +134,7 @@ TEST_CASE("scratch memory stays below 1 % of the tensor plus 64 KiB a thread") {
             for (const int threads : {1, 2, 3, 8, 64}) {
                 const Schedule schedule = make_schedule(geometry, workload, machine(threads));
                 INFO("shape ", shape, ", reductions ", workload.reductions, ", threads ", threads);
-                CHECK(schedule.scratch_bytes <= geometry.elements() * 4 / 100 + 65536 * schedule.threads);
+                CHECK(schedule.scratch_bytes <= geometry.elements() * 4 / 100 + std::int64_t{65536} * schedule.threads);
             }
         }
     }
