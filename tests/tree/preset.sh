@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Configures, builds and tests one preset of this tree: preset.sh SOURCE_FOLDER PRESET
+set -euo pipefail
+cd "$1"
+cmake --preset "$2"
+cmake --build --preset "$2"
+ctest --preset "$2" -j "$(nproc)"
