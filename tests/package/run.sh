@@ -61,5 +61,6 @@ strings "$library_folder/libbnorm.so" | grep -x "$version" >/dev/null ||
 
 # Where only the static library is there, pkg-config --static names all it needs.
 rm "$library_folder"/libbnorm.so*
+# shellcheck disable=SC2046 # words are what pkg-config gives
 cc example.c $(pkg-config --static --cflags --libs bnorm) -o example
 expect "pkg-config, static" ./example
