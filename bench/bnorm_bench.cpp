@@ -28,17 +28,6 @@ void time_subject(benchmark::State& state, const Arguments&... arguments) {
     }
 }
 
-std::vector<Shape> shapes() {
-    std::vector<Shape> all;
-    for (const std::int64_t batch : kResNet50Batches) {
-        for (const Shape& shape : kResNet50) {
-            all.push_back(shape.with_batch(batch));
-        }
-    }
-    all.insert(all.end(), kAwkward.begin(), kAwkward.end());
-    return all;
-}
-
 std::vector<bnorm_isa> isas() {
     std::vector<bnorm_isa> available;
     for (const bnorm_isa isa : {BNORM_ISA_AVX512, BNORM_ISA_AVX2, BNORM_ISA_SSE2}) {
@@ -77,7 +66,7 @@ void register_all() {
         }
         for (const Operation& operation : kOperations) {
             for (const bnorm_layout layout : kLayouts) {
-                for (const Shape& shape : shapes()) {
+                for (const Shape& shape : suite()) {
                     for (const bnorm_isa isa : isas()) {
                         register_case({operation, layout, shape, isa, threads});
                     }

@@ -78,7 +78,7 @@ void print_shape(const Shape& shape, std::vector<Row>& rows) {
     const double nontemporal = rows[1].gigabytes_per_second();
     const double limit = std::max(copy, nontemporal);
     std::printf("%s  %s, %.1f MB a tensor; copy: %.1f GB/s with plain stores, %.1f with non-temporal ones\n",
-                shape.layer, shape.sizes().c_str(), shape.bytes() * 1e-6, copy, nontemporal);
+                shape.layer.c_str(), shape.sizes().c_str(), shape.bytes() * 1e-6, copy, nontemporal);
     for (std::size_t i = 2; i + 1 < rows.size(); i += 2) {
         const double nchw = rows[i].gigabytes_per_second();
         const double nhwc = rows[i + 1].gigabytes_per_second();
@@ -90,8 +90,8 @@ void print_shape(const Shape& shape, std::vector<Row>& rows) {
 }
 
 void print_table(double budget) {
-    const std::array shapes = {kResNet50[1].with_batch(32), kResNet50[4].with_batch(32), kResNet50[8].with_batch(32),
-                               kResNet50[10].with_batch(32), kResNet50[4].with_batch(1)};
+    const std::array shapes = {resnet50("conv2", 32), resnet50("conv3", 32), resnet50("conv4_out", 32),
+                               resnet50("conv5", 32), resnet50("conv3", 1)};
     const int threads = bnorm_thread_count();
     bnorm_isa isa = BNORM_ISA_AUTO;
     if (bnorm_get_isa(&isa) != BNORM_OK) {

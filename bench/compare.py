@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""Times bnorm and whatever peers are found on the same tensors, in turns, and writes results.json for report.py.
+
+Each library has a process of its own. For one row (operation, layout, shape, threads) all of them allocate; then they
+take turns, A B C A B C ..., each for a fraction of a second, so that a machine that slows down slows all of them down.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+import report
+
+HERE = pathlib.Path(__file__).resolve().parent
+PEERS = HERE / "peers"
+
+QUICK_SHAPES = {
+    "resnet50_conv2:32", "resnet50_conv3_out:32", "resnet50_conv4:32", "resnet50_conv5:32", "resnet50_conv3:8",
+    "resnet50_stem:1", "channels_65:8", "dense:1024",
+}
+QUICK_OPERATIONS = {
+    "training_forward", "training_forward_residual_relu", "inference", "backward", "backward_residual_relu",
+}
+
+
+class Peer:
+    """A process that speaks the protocol of peer.hpp."""
+
+    def __init__(self, command):
+        environment = dict(os.environ, OMP_WAIT_POLICY="passive", KMP_BLOCKTIME="0")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            cwd=PEERS, env=environment)
+        self.info = self.ask("info")
+
+    def ask(self, line):
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        return json.loads(answer) if answer else {"error": "the process ended"}
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def find_peers(build, wanted):
+    """All that answer. Python peers run by this interpreter or, if that lacks the library, by the system's."""
+    commands = [[[str(path)]] for path in sorted((build / "bench").glob("peer_*")) if os.access(path, os.X_OK)]
+    commands += [[[interpreter, str(path)] for interpreter in (sys.executable, "/usr/bin/python3")]
+                 for path in sorted(PEERS.glob("peer_*.py"))]
+    peers = []
+    for choices in commands:
+        name = re.sub(r"peer_|\.py", "", pathlib.Path(choices[0][-1]).name)
+        if name != "bnorm" and wanted and name not in wanted:
+            continue
+        for command in choices:
+            peer = Peer(command)
+            if "error" not in peer.info:
+                print(f"found {peer.info['name']} {peer.info['version']}")
+                peers.append(peer)
+                break
+            peer.close()
+        else:
+            print(f"left out {name}: its library is not there")
+    return sorted(peers, key=lambda peer: peer.info["name"] != "bnorm")
+
+
+def read_suite(build):
+    operations, shapes = {}, []
+    output = subprocess.run([build / "bench" / "peer_bnorm", "--suite"], capture_output=True, text=True, check=True)
+    for line in output.stdout.splitlines():
+        kind, name, *numbers = line.split()
+        if kind == "operation":
+            operations[name] = int(numbers[0])
+        else:
+            shapes.append((name, [int(number) for number in numbers]))
+    return operations, shapes
+
+
+def choose_rows(options, operations, shapes):
+    rows = []
+    for name, sizes in shapes:
+        for operation, streams in operations.items():
+            for layout in ("nchw", "nhwc"):
+                for threads in sorted({1, os.cpu_count()}, reverse=True):
+                    row = {"operation": operation, "layout": layout, "layer": name, "shape": sizes,
+                           "threads": threads, "streams": streams}
+                    in_quick = f"{name}:{sizes[0]}" in QUICK_SHAPES and operation in QUICK_OPERATIONS
+                    text = "/".join([operation, layout, f"{name}:{'x'.join(map(str, sizes))}", f"threads:{threads}"])
+                    if (in_quick or not options.quick) and re.search(options.filter, text):
+                        rows.append(row)
+    return rows
+
+
+def take_turns(peers, request, options):
+    """Medians of each turn, by the name of the peer; peers that cannot are left out."""
+    able = {}
+    for peer in peers:
+        answer = peer.ask("prepare " + request)
+        if "error" not in answer:
+            able[peer.info["name"]] = (peer, answer["implementation"])
+    turns = {name: [] for name in able}
+    for _ in range(options.rounds):
+        for name, (peer, _) in able.items():
+            answer = peer.ask(f"run {options.seconds} {'cold' if options.cold else 'warm'}")
+            turns[name].append(statistics.median(answer["seconds"]))
+    return {name: {"implementation": able[name][1], "turns": turns[name]} for name in able}
+
+
+class Limit:
+    """What memory gives at a footprint and a number of threads, in bytes per second."""
+
+    def __init__(self, command, options):
+        self.peer = Peer(command)
+        self.options = options
+        self.known = {}
+
+    def of(self, row, elements):
+        kinds = ("read",) if row["streams"] == 1 else ("copy", "copy_nontemporal")
+        moved = elements * row["streams"]
+        key = (moved, row["threads"], kinds)
+        if key not in self.known:
+            arrays = len(kinds)
+            rates = {}
+            for kind in kinds:
+                found = take_turns([self.peer], f"{kind} nchw 1 1 1 {moved // arrays} {row['threads']}", self.options)
+                rates[kind] = 4 * moved / statistics.median(found["bnorm"]["turns"])
+            self.known[key] = rates
+        return self.known[key]
+
+
+def describe_machine():
+    fields = dict(line.split(":", 1) for line in
+                  subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines() if ":" in line)
+    wanted = ("Model name", "CPU(s)", "L1d cache", "L2 cache", "L3 cache", "Hypervisor vendor")
+    commit = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return {**{name: fields[name].strip() for name in wanted if name in fields}, "system": platform.platform(),
+            "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
+
+
+def measure(rows, peers, limit, options):
+    start = time.monotonic()
+    for done, row in enumerate(rows):
+        elements = row["shape"][0] * row["shape"][1] * row["shape"][2] * row["shape"][3]
+        request = " ".join(map(str, [row["operation"], row["layout"], *row["shape"], row["threads"]]))
+        row["peers"] = take_turns(peers, request, options)
+        row["limit"] = limit.of(row, elements)
+        row["bytes"] = 4 * elements * row["streams"]
+        spent = time.monotonic() - start
+        left = spent / (done + 1) * (len(rows) - done - 1)
+        times = "  ".join(f"{name} {statistics.median(peer['turns']) * 1e3:.3f}" for name, peer in row["peers"].items())
+        print(f"{done + 1}/{len(rows)}, {left / 60:.1f} min left: {request}  ms: {times}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build" / "release")
+    parser.add_argument("--output", type=pathlib.Path, default=HERE.parent / "build" / "comparison")
+    parser.add_argument("--quick", action="store_true", help="eight shapes, five operations: at most 5 minutes")
+    parser.add_argument("--filter", default="", help="a regular expression, for operation/layout/layer:sizes/threads:n")
+    parser.add_argument("--peers", nargs="*", help="by the names of their files; all that are found by default")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each peer on each row")
+    parser.add_argument("--seconds", type=float, help="of a turn; 0.1, or 0.03 with --quick")
+    parser.add_argument("--cold", action="store_true", help="flush the caches before each call")
+    options = parser.parse_args()
+    options.seconds = options.seconds or (0.03 if options.quick else 0.1)
+    options.build = options.build.resolve()
+
+    peers = find_peers(options.build, options.peers)
+    if not peers or peers[0].info["name"] != "bnorm":
+        sys.exit(f"{options.build} has no peer_bnorm: cmake --preset release && cmake --build --preset release")
+    rows = choose_rows(options, *read_suite(options.build))
+    limit = Limit([str(options.build / "bench" / "peer_bnorm")], options)
+    measure(rows, peers, limit, options)
+    results = {"machine": describe_machine(), "peers": [peer.info for peer in peers],
+               "options": {"rounds": options.rounds, "seconds": options.seconds, "cold": options.cold}, "rows": rows}
+    for peer in [*peers, limit.peer]:
+        peer.close()
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "results.json").write_text(json.dumps(results, indent=1))
+    report.write(results, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+// The process in which one library is timed. It is told what to do in lines of text and answers each in a line of JSON:
+//
+//   info                                            {"name": "...", "version": "..."}
+//   prepare OPERATION LAYOUT N C H W THREADS        {"implementation": "..."}, and allocates
+//   run SECONDS warm|cold                           {"seconds": [0.001, ...]}: one figure a call
+//
+// or with {"error": "..."} where it cannot. Operations are those of case.hpp. Python peers speak the same: peer.py.
+#ifndef BNORM_BENCH_PEERS_PEER_HPP
+#define BNORM_BENCH_PEERS_PEER_HPP
+
+#include <functional>
+#include <string>
+
+#include "../shapes.hpp"
+
+namespace bench {
+
+// What `prepare` asks for.
+struct Task {
+    std::string operation;
+    std::string layout; // nchw or nhwc
+    Shape shape;
+    int threads;
+};
+
+// A task that is ready: everything is allocated.
+struct Prepared {
+    std::string implementation;
+    std::function<void()> run;
+};
+
+class Peer {
+  public:
+    Peer() = default;
+    Peer(const Peer&) = delete;
+    Peer& operator=(const Peer&) = delete;
+    virtual ~Peer() = default;
+    virtual std::string name() const = 0;
+    virtual std::string version() const = 0;
+    virtual Prepared prepare(const Task& task) = 0; // throws std::exception where it cannot
+};
+
+// Serves standard input until it ends. Returns what main returns.
+int serve(Peer& peer);
+
+} // namespace bench
+
+#endif

@@ -1,0 +1,62 @@
+"""The process in which a Python library is timed; the protocol is described in peer.hpp."""
+
+import ctypes
+import json
+import sys
+import time
+
+import numpy
+
+_flush = None
+
+
+def aligned(elements, random):
+    """`elements` f32 aligned to 64 bytes, their pages touched: from -1 to 1, or zeros."""
+    storage = numpy.zeros(elements * 4 + 64, numpy.uint8)
+    first = -storage.ctypes.data % 64
+    array = storage[first : first + elements * 4].view(numpy.float32)
+    array[:] = numpy.random.default_rng(1).uniform(-1, 1, elements) if random else 0
+    return array
+
+
+def _flush_caches():
+    global _flush
+    if _flush is None:
+        _flush = numpy.ones(1 << 28, numpy.uint8)
+    _flush[::64] += 1
+
+
+def _time(run, budget, cold):
+    seconds = []
+    run()
+    start = time.perf_counter()
+    while len(seconds) < 3 or time.perf_counter() - start < budget:
+        if cold:
+            _flush_caches()
+        before = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - before)
+    return {"seconds": seconds}
+
+
+def serve(name, version, prepare):
+    """prepare(operation, layout, shape, threads) returns (implementation, run) or raises an exception."""
+    run = None
+    for line in sys.stdin:
+        words = line.split()
+        try:
+            if words[0] == "info":
+                answer = {"name": name, "version": version}
+            elif words[0] == "prepare":
+                run = None
+                sizes = [int(word) for word in words[3:]]
+                implementation, run = prepare(words[1], words[2], sizes[:4], sizes[4])
+                run()
+                answer = {"implementation": implementation}
+            elif words[0] == "run" and run is not None:
+                answer = _time(run, float(words[1]), words[2] == "cold")
+            else:
+                raise ValueError("cannot " + line.strip())
+        except Exception as error:  # the other side decides what an error means
+            answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
+        print(json.dumps(answer), flush=True)
