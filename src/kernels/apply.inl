@@ -58,8 +58,9 @@ BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::in
 }
 
 template <int kVariant>
-BNORM_KERNEL void apply_uniform(const Apply& task) {
+BNORM_KERNEL void apply_uniform(const Apply& arguments) {
     using Variant = ApplyVariant<kVariant>;
+    const Apply task = arguments;
     const ApplyParameters parameters = apply_parameters<Variant, Pattern::uniform>(task, 0);
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const ApplyRow row = apply_row(task, r);
@@ -84,8 +85,9 @@ BNORM_KERNEL void apply_uniform(const Apply& task) {
 // One row after the other: taking four at once, so that a load of parameters serves all, was slower by a quarter with
 // streaming stores and by half from the last-level cache.
 template <int kVariant>
-BNORM_KERNEL void apply_periodic(const Apply& task) {
+BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     using Variant = ApplyVariant<kVariant>;
+    const Apply task = arguments;
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const ApplyRow row = apply_row(task, r);
         std::int64_t c = 0;

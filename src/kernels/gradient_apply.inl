@@ -73,8 +73,9 @@ BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_
 }
 
 template <int kVariant>
-BNORM_KERNEL void gradient_apply_uniform(const GradientApply& task) {
+BNORM_KERNEL void gradient_apply_uniform(const GradientApply& arguments) {
     using Variant = GradientApplyVariant<kVariant>;
+    const GradientApply task = arguments;
     const auto parameters = gradient_apply_parameters<Variant, Pattern::uniform>(task, 0);
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const GradientApplyRow row = gradient_apply_row(task, r);
@@ -96,8 +97,9 @@ BNORM_KERNEL void gradient_apply_uniform(const GradientApply& task) {
 // One row after the other: taking four at once, so that a load of parameters serves all, was slower by a quarter with
 // streaming stores and by half from the last-level cache.
 template <int kVariant>
-BNORM_KERNEL void gradient_apply_periodic(const GradientApply& task) {
+BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
     using Variant = GradientApplyVariant<kVariant>;
+    const GradientApply task = arguments;
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const GradientApplyRow row = gradient_apply_row(task, r);
         std::int64_t c = 0;

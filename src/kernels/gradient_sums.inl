@@ -99,7 +99,8 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
 }
 
 template <Gate kGate>
-BNORM_KERNEL void gradient_sums_uniform(const GradientSums& task) {
+BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
+    const GradientSums task = arguments;
     const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, 0);
     alignas(64) double s1[kLanes] = {};
     alignas(64) double s2[kLanes] = {};
@@ -136,7 +137,8 @@ BNORM_INLINE void sum_last_gradient_rows(const GradientSums& task, std::int64_t 
 }
 
 template <Gate kGate>
-BNORM_KERNEL void gradient_sums_periodic(const GradientSums& task) {
+BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
+    const GradientSums task = arguments;
     const std::int64_t whole = task.columns / kWidth * kWidth;
     const std::int64_t rest = task.columns - whole;
     const std::int64_t padded = (task.columns + kLanes - 1) / kLanes * kLanes;
