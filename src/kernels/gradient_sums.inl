@@ -116,7 +116,12 @@ BNORM_INLINE void sum_eight_gradient_rows(const GradientSums& task, std::int64_t
                                           std::int64_t lanes) {
     const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, column);
     const F32Sums sums = sum_eight_products([&](std::int64_t k) {
-        return gradient_terms<kGate, kWhole>(gradient_row(task, row + k), task.mask_bit, column, lanes, parameters);
+        const GradientRow terms = gradient_row(task, row + k);
+        if (task.prefetch) {
+            prefetch(terms.dy + kGroup * task.dy_stride + column);
+            prefetch(terms.x + kGroup * task.x_stride + column);
+        }
+        return gradient_terms<kGate, kWhole>(terms, task.mask_bit, column, lanes, parameters);
     });
     add_widened(task.sum_dy + column, sums.s1);
     add_widened(task.sum_dy_centered_x + column, sums.s2);

@@ -167,6 +167,8 @@ BNORM_INLINE F64 widen_high(F32 value) { return _mm_cvtps_pd(_mm_movehl_ps(value
 #endif
 
 BNORM_INLINE void fence() { _mm_sfence(); }
+// Any address will do: one that is not mapped is ignored.
+BNORM_INLINE void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
 
 } // namespace
 } // namespace bnorm::kernels

@@ -57,6 +57,7 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     task.scale = coefficients[kScale];
     task.shift = coefficients[kShift];
     task.activation_parameter = execution_.problem.activation_parameter;
+    task.prefetch = execution_.passes.schedule.prefetch;
     task.sum_dy = sum_dy;
     task.sum_dy_centered_x = sum_dy_centered_x;
     const kernels::KernelTable& kernels = execution_.passes.kernels;

@@ -46,7 +46,8 @@ struct RangeScratch {
 struct Schedule {
     Strategy strategy = Strategy::by_channels;
     int threads = 1;
-    bool stream = false; // whether outputs bypass the cache
+    bool stream = false;   // whether outputs bypass the cache
+    bool prefetch = false; // whether what is reduced is far larger than L2
 
     std::int64_t channels_per_item = 0;  // by_channels
     std::int64_t channels_per_range = 0; // by_channels: what an item takes through all steps at once
