@@ -7,6 +7,9 @@
 namespace bnorm::kernels {
 namespace {
 
+// With two outputs there are more streams than the hardware follows well: elements to fetch ahead.
+constexpr std::int64_t kPrefetchDistance = 256;
+
 template <int kVariant>
 struct GradientApplyVariant {
     static constexpr auto gate = static_cast<Gate>(kVariant % kGates);
@@ -105,6 +108,10 @@ BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
         std::int64_t c = 0;
         for (; c + kWidth <= task.columns; c += kWidth) {
             const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
+            if (Variant::dresidual) {
+                prefetch(row.dy + c + kPrefetchDistance);
+                prefetch(row.x + c + kPrefetchDistance);
+            }
             gradient_apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
         }
         if (c < task.columns) {
