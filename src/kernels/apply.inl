@@ -105,6 +105,53 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     }
 }
 
+BNORM_INLINE ApplyParameters plane_parameters(const Apply& task, std::int64_t plane) {
+    return {F32(task.center[plane]), F32(task.scale[plane]), F32(task.shift[plane]), F32(task.activation_parameter)};
+}
+
+BNORM_INLINE ApplyParameters blend_parameters(const ApplyParameters& a, const ApplyParameters& b, std::int64_t lanes) {
+    return {blend_first(a.center, b.center, lanes), blend_first(a.scale, b.scale, lanes),
+            blend_first(a.shift, b.shift, lanes), a.activation};
+}
+
+// All planes as one run, so that only its ends are tails. A plane has kLanes elements at least: a vector meets two of
+// them at most.
+template <int kVariant>
+BNORM_KERNEL void apply_planes(const Apply& arguments) {
+    using Variant = ApplyVariant<kVariant>;
+    const Apply task = arguments;
+    const ApplyRow run = apply_row(task, 0);
+    ApplyParameters parameters = plane_parameters(task, 0);
+    std::int64_t i = 0;
+    if (Variant::stream && lanes_to_boundary(run.y) != 0) {
+        i = lanes_to_boundary(run.y);
+        apply_vector<Variant, false, false>(run, 0, i, parameters);
+    }
+    for (std::int64_t plane = 0; plane < task.rows; ++plane) {
+        const std::int64_t end = (plane + 1) * task.columns;
+        for (; i + kWidth <= end; i += kWidth) {
+            apply_vector<Variant, true, Variant::stream>(run, i, kWidth, parameters);
+        }
+        if (plane + 1 == task.rows) {
+            break;
+        }
+        const ApplyParameters following = plane_parameters(task, plane + 1);
+        if (i < end) {
+            const ApplyParameters both = blend_parameters(parameters, following, end - i);
+            apply_vector<Variant, true, Variant::stream>(run, i, kWidth, both);
+            i += kWidth;
+        }
+        parameters = following;
+    }
+    const std::int64_t elements = task.rows * task.columns;
+    if (i < elements) {
+        apply_vector<Variant, false, false>(run, i, elements - i, parameters);
+    }
+    if (Variant::mask) {
+        end_mask_row(run.mask, elements);
+    }
+}
+
 } // namespace
 } // namespace bnorm::kernels
 

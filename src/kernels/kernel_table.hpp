@@ -4,7 +4,9 @@
 // count bytes). Its per-channel parameters follow one of two patterns:
 //   uniform   all rows belong to one channel: each parameter array holds one value, which is broadcast;
 //   periodic  each column has its own parameters: the arrays hold `columns` values, readable up to the next multiple of
-//             kLanes.
+//             kLanes;
+//   planes    the rows follow each other without a gap (strides are ignored) and each is a channel: the arrays hold
+//             `rows` values, and `columns` is at least kLanes.
 // Kernels allocate nothing, throw nothing, know no threads, and never touch an element outside the rows.
 #ifndef BNORM_KERNELS_KERNEL_TABLE_HPP
 #define BNORM_KERNELS_KERNEL_TABLE_HPP
@@ -123,6 +125,7 @@ struct KernelTable {
     // them.
     void (*apply_uniform[kApplyVariants])(const Apply&);
     void (*apply_periodic[kApplyVariants])(const Apply&);
+    void (*apply_planes[kApplyVariants])(const Apply&); // one mask row for all planes
     void (*gradient_sums_uniform[kGates])(const GradientSums&);
     void (*gradient_sums_periodic[kGates])(const GradientSums&);
     void (*gradient_apply_uniform[kGradientApplyVariants])(const GradientApply&);

@@ -54,6 +54,10 @@ BNORM_INLINE void store_first(float* address, F32 value, std::int64_t count) {
 BNORM_INLINE F32 keep_first(F32 value, std::int64_t count) {
     return _mm512_maskz_mov_ps(first_lanes(count), value.data);
 }
+// The first `count` lanes of a, then those of b.
+BNORM_INLINE F32 blend_first(F32 a, F32 b, std::int64_t count) {
+    return _mm512_mask_mov_ps(b.data, first_lanes(count), a.data);
+}
 // Non-temporal stores: xsimd 14 has none.
 BNORM_INLINE void stream(float* address, F32 value) { _mm512_stream_ps(address, value.data); }
 // batch_bool::mask and from_mask came with xsimd 9 and 11.
@@ -102,6 +106,9 @@ BNORM_INLINE void store_first(float* address, F32 value, std::int64_t count) {
 BNORM_INLINE F32 keep_first(F32 value, std::int64_t count) {
     return _mm256_and_ps(value.data, _mm256_castsi256_ps(first_lanes(count)));
 }
+BNORM_INLINE F32 blend_first(F32 a, F32 b, std::int64_t count) {
+    return _mm256_blendv_ps(b.data, a.data, _mm256_castsi256_ps(first_lanes(count)));
+}
 BNORM_INLINE void stream(float* address, F32 value) { _mm256_stream_ps(address, value.data); }
 BNORM_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(_mm256_movemask_ps(mask.data)); }
 BNORM_INLINE std::uint32_t bits(xsimd::batch_bool<double, Architecture> mask) {
@@ -147,9 +154,13 @@ BNORM_INLINE void store_first(float* address, F32 value, std::int64_t count) {
         _mm_store_ss(address, rest);
     }
 }
-BNORM_INLINE F32 keep_first(F32 value, std::int64_t count) {
-    const __m128i on = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kLaneSwitches + 4 - count));
-    return _mm_and_ps(value.data, _mm_castsi128_ps(on));
+BNORM_INLINE __m128 first_lanes(std::int64_t count) {
+    return _mm_castsi128_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kLaneSwitches + 4 - count)));
+}
+BNORM_INLINE F32 keep_first(F32 value, std::int64_t count) { return _mm_and_ps(value.data, first_lanes(count)); }
+BNORM_INLINE F32 blend_first(F32 a, F32 b, std::int64_t count) {
+    const __m128 first = first_lanes(count);
+    return _mm_or_ps(_mm_and_ps(first, a.data), _mm_andnot_ps(first, b.data));
 }
 BNORM_INLINE void stream(float* address, F32 value) { _mm_stream_ps(address, value.data); }
 BNORM_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(_mm_movemask_ps(mask.data)); }

@@ -38,6 +38,7 @@ const KernelTable BNORM_KERNEL_TABLE = {
     merge_moments,
     BNORM_APPLY_VARIANTS(apply_uniform),
     BNORM_APPLY_VARIANTS(apply_periodic),
+    BNORM_APPLY_VARIANTS(apply_planes),
     BNORM_GATES(gradient_sums_uniform),
     BNORM_GATES(gradient_sums_periodic),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_uniform),

@@ -14,16 +14,29 @@ void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, do
     range.coefficients[kShift][index] = static_cast<float>(beta - scale * (mean - center));
 }
 
+// The masks of long planes start at a byte each, which the kernel for several planes does not know.
+void Forward::apply_each_plane(const plan::Block& block, const Coefficients& coefficients) const {
+    const std::int64_t width = execution_.passes.geometry.columns_per_channel;
+    for (std::int64_t c = 0; c < block.columns; c += width) {
+        apply(Pattern::uniform, {block.row, 1, block.column + c, width}, advance(coefficients, c / width));
+    }
+}
+
 void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
+    if (pattern == Pattern::planes && tensors_.mask != nullptr && !geometry.short_planes) {
+        apply_each_plane(block, coefficients);
+        return;
+    }
     const MaskAddress mask = mask_address(geometry, block);
     kernels::Apply task{};
     task.x = block_address(static_cast<const float*>(tensors_.x), geometry.x_stride, block);
     task.residual = block_address(static_cast<const float*>(tensors_.residual), geometry.residual_stride, block);
     task.y = block_address(static_cast<float*>(tensors_.y), geometry.y_stride, block);
     task.mask = tensors_.mask == nullptr ? nullptr : static_cast<std::uint8_t*>(tensors_.mask) + mask.byte;
-    task.rows = block.rows;
-    task.columns = block.columns;
+    const bool planes = pattern == Pattern::planes;
+    task.rows = planes ? block.columns / geometry.columns_per_channel : block.rows;
+    task.columns = planes ? geometry.columns_per_channel : block.columns;
     task.x_stride = geometry.x_stride;
     task.residual_stride = task.residual == nullptr ? 0 : geometry.residual_stride;
     task.y_stride = geometry.y_stride;
@@ -39,7 +52,9 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
         !in_place && can_stream(execution_.passes.schedule, pattern, task.y, task.y_stride, task.mask == nullptr);
     const int variant = kernels::apply_variant(static_cast<kernels::Activation>(execution_.problem.activation),
                                                task.residual != nullptr, task.mask != nullptr, stream);
-    const auto* table = pattern == Pattern::uniform ? kernels.apply_uniform : kernels.apply_periodic;
+    const auto* table = planes                        ? kernels.apply_planes
+                        : pattern == Pattern::uniform ? kernels.apply_uniform
+                                                      : kernels.apply_periodic;
     table[variant](task);
     if (stream) {
         kernels.fence_streams();

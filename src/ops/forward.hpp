@@ -28,6 +28,8 @@ class Forward : public Operation {
     ~Forward() = default;
     void set_coefficients(const ChannelRange& range, std::int64_t index, double mean, double inv_std) const;
 
+    void apply_each_plane(const plan::Block& block, const Coefficients& coefficients) const;
+
     const Execution& execution_;
     const ForwardTensors tensors_;
 };

@@ -11,7 +11,7 @@
 
 namespace bnorm::ops {
 
-enum class Pattern { uniform, periodic };
+enum class Pattern { uniform, periodic, planes };
 
 // Two sums a channel (or column): mean and M2, which merge after Chan, or sum(dy') and sum(dy'*(x-center)), which add.
 enum class SumKind { moments, gradient };
@@ -55,6 +55,7 @@ class Operation {
                         double* first, double* second) const = 0;
     // Turns range.sums[reduction] into coefficients for what follows, and writes outputs that have one value a channel.
     virtual void finish(int reduction, const ChannelRange& range) const = 0;
+    // Pattern::planes is only asked of operations whose workload is in_order.
     virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const = 0;
 
   protected:

@@ -180,6 +180,10 @@ class ByParts {
     void apply() const noexcept {
         steps_.apply_tail(scratch_);
         const plan::Geometry& geometry = passes_.geometry;
+        if (passes_.schedule.apply_channels > 0) {
+            apply_in_order();
+            return;
+        }
         if (geometry.kind == MatrixKind::planes && !geometry.short_planes) {
             apply_planes();
             return;
@@ -189,6 +193,15 @@ class ByParts {
         runtime::parallel_for(passes_.schedule.threads, items, [&](std::int64_t item, int) noexcept {
             const std::int64_t row = (operation_.reductions() > 0 ? items - 1 - item : item) * step;
             steps_.apply_rows(scratch_, row, std::min(step, geometry.rows - row));
+        });
+    }
+
+    void apply_in_order() const noexcept {
+        const plan::Geometry& geometry = passes_.geometry;
+        const plan::BlockGrid items = {geometry.rows, geometry.channels, 1, passes_.schedule.apply_channels};
+        runtime::parallel_for(passes_.schedule.threads, items.count(), [&](std::int64_t item, int) noexcept {
+            const plan::Block channels = items.at(item);
+            steps_.apply_image(scratch_, channels.row, channels.column, channels.columns);
         });
     }
 

@@ -121,6 +121,13 @@ void Steps::apply_plane_rows(const RangeScratch& scratch, std::int64_t channel, 
                      advance(scratch.range.coefficients, channel));
 }
 
+void Steps::apply_image(const RangeScratch& scratch, std::int64_t row, std::int64_t channel,
+                        std::int64_t channels) const {
+    const std::int64_t width = passes_.geometry.columns_per_channel;
+    operation_.apply(Pattern::planes, {row, 1, channel * width, channels * width},
+                     advance(scratch.range.coefficients, channel));
+}
+
 void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64_t rows) const {
     const plan::Geometry& geometry = passes_.geometry;
     const std::int64_t width = geometry.columns_per_channel;

@@ -31,6 +31,8 @@ class Steps {
     // Likewise all rows, the last first, in pieces of schedule.apply_rows and schedule.apply_columns; and the tail.
     void apply(const RangeScratch& scratch) const;
     void apply_tail(const RangeScratch& scratch) const;
+    // Channels [channel, channel + channels) of one image of planes.
+    void apply_image(const RangeScratch& scratch, std::int64_t row, std::int64_t channel, std::int64_t channels) const;
     // One channel of long planes: columns of the plane.
     void apply_plane_rows(const RangeScratch& scratch, std::int64_t channel, const plan::Block& block) const;
 

@@ -34,15 +34,15 @@ inline MaskAddress mask_address(const plan::Geometry& geometry, const plan::Bloc
 }
 
 // Whether an output may be stored past the cache: not if it is one of the inputs, which are in cache, and only in whole
-// lines. A uniform kernel finds the first whole line of each row by itself, unless it writes a mask or a second output
-// along.
+// lines. A kernel of planes finds the first whole line of each row by itself, unless it writes a mask or a second
+// output along.
 inline bool can_stream(const plan::Schedule& schedule, Pattern pattern, const float* output, std::int64_t stride,
                        bool alone) {
     if (!schedule.stream) {
         return false;
     }
     const bool aligned = reinterpret_cast<std::uintptr_t>(output) % 64 == 0 && stride % 16 == 0;
-    return aligned || (pattern == Pattern::uniform && alone && reinterpret_cast<std::uintptr_t>(output) % 4 == 0);
+    return aligned || (pattern != Pattern::periodic && alone && reinterpret_cast<std::uintptr_t>(output) % 4 == 0);
 }
 
 // Mean and M2 of a block.

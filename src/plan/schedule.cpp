@@ -45,8 +45,12 @@ std::int64_t tree_depth(std::int64_t blocks) {
     return blocks <= 1 ? 0 : static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(blocks - 1)));
 }
 
-bool expands(const Geometry& geometry) {
-    return geometry.kind == MatrixKind::columns ? geometry.columns_per_channel > 1 : geometry.short_planes;
+// Whether parameters are spelled out for each column.
+bool expands(const Geometry& geometry, const Workload& workload, Strategy strategy) {
+    if (geometry.kind == MatrixKind::columns) {
+        return geometry.columns_per_channel > 1;
+    }
+    return geometry.short_planes && !(workload.in_order && strategy == Strategy::by_parts);
 }
 
 RangeScratch make_range(const Geometry& geometry, const Workload& workload, Strategy strategy, std::int64_t channels) {
@@ -62,7 +66,7 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
     for (int i = 0; i < workload.coefficients; ++i) {
         const auto index = static_cast<std::size_t>(i);
         range.coefficients[index] = range.column_coefficients[index] = bump.take(padded(channels), sizeof(float));
-        if (expands(geometry)) {
+        if (expands(geometry, workload, strategy)) {
             range.column_coefficients[index] = bump.take(padded(all_columns), sizeof(float));
         }
     }
@@ -164,10 +168,32 @@ std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, c
     return std::min(channels, geometry.channels);
 }
 
+// Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
+// Not where the parameters of all channels together are too many, nor planes that are larger than a thread should take.
+bool schedule_in_order(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
+    const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
+    const std::int64_t share = geometry.elements() / items;
+    const std::int64_t item = std::min(kApplyBytes / kElementBytes, share) / geometry.columns_per_channel;
+    Schedule in_order = schedule;
+    schedule_by_parts(geometry, workload, in_order);
+    // Whole units of channels, whose masks are whole bytes.
+    const std::int64_t channels = geometry.short_planes ? item / kLanes * kLanes : item;
+    if (!workload.in_order || channels == 0 || in_order.scratch_bytes > scratch_limit(geometry, schedule.threads)) {
+        return false;
+    }
+    schedule = in_order;
+    schedule.apply_channels = std::min(channels, geometry.channels);
+    return true;
+}
+
 void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
+    if (schedule_in_order(geometry, workload, schedule)) {
+        return;
+    }
     const std::int64_t channels = slab_channels(geometry, workload, schedule, machine);
     const std::int64_t items = divide_up(geometry.channels, channels);
-    if (schedule.threads > 1 && items < std::int64_t{2} * schedule.threads && items != schedule.threads) {
+    const bool few_items = schedule.threads > 1 && items < std::int64_t{2} * schedule.threads;
+    if (few_items && items != schedule.threads && !(workload.in_order && geometry.short_planes)) {
         schedule_by_parts(geometry, workload, schedule);
     } else {
         schedule_by_channels(geometry, workload, channels, schedule);

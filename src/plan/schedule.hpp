@@ -20,6 +20,7 @@ struct Workload {
     int coefficients = 0;   // f32 parameters a channel
     int cached_tensors = 1; // tensors that both passes read
     int streams = 2;        // tensors read or written, in all passes together
+    bool in_order = false;  // whether there is one pass only, which takes planes of several channels at once
 };
 
 struct Machine {
@@ -56,6 +57,7 @@ struct Schedule {
     std::int64_t panel_columns = 0;      // by_parts, columns: of one reduction item; planes: one channel
     std::int64_t apply_rows = 1;         // rows (columns of a plane: apply_columns) that one elementwise call takes
     std::int64_t apply_columns = 0;
+    std::int64_t apply_channels = 0; // planes in the order of memory: of one image, in one call; 0: not so
 
     RangeScratch range;               // by_channels: in each slot; by_parts: once
     std::int64_t partials_offset = 0; // by_parts: [part][2][partial_columns]; planes [channel][part][2]
