@@ -45,6 +45,8 @@ class Operation {
     virtual int reductions() const = 0;
     virtual SumKind sum_kind(int reduction) const = 0;
     virtual bool applies() const = 0;
+    // Whether apply is at its best on planes of several channels at once.
+    virtual bool takes_planes() const { return false; }
     // How many of the coefficients, counted from kCenter, are in use.
     virtual int coefficients() const = 0;
 
@@ -55,7 +57,7 @@ class Operation {
                         double* first, double* second) const = 0;
     // Turns range.sums[reduction] into coefficients for what follows, and writes outputs that have one value a channel.
     virtual void finish(int reduction, const ChannelRange& range) const = 0;
-    // Pattern::planes is only asked of operations whose workload is in_order.
+    // Pattern::planes is asked of operations only that take it (or whose workload is in_order).
     virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const = 0;
 
   protected:

@@ -124,7 +124,7 @@ void Steps::apply_plane_rows(const RangeScratch& scratch, std::int64_t channel, 
 void Steps::apply_image(const RangeScratch& scratch, std::int64_t row, std::int64_t channel,
                         std::int64_t channels) const {
     const std::int64_t width = passes_.geometry.columns_per_channel;
-    operation_.apply(Pattern::planes, {row, 1, channel * width, channels * width},
+    operation_.apply(Pattern::planes, {row, 1, (scratch.range.first + channel) * width, channels * width},
                      advance(scratch.range.coefficients, channel));
 }
 
@@ -143,6 +143,13 @@ void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64
             const std::int64_t channels = std::min(plan::kLanes, scratch.range.count - channel);
             operation_.apply(Pattern::periodic, {row, rows, first_column + channel * width, channels * width},
                              advance(scratch.column_coefficients, channel * width));
+        }
+        return;
+    }
+    // Where planes end within a cache line, the neighbours are best written together.
+    if (width % plan::kLanes != 0 && operation_.takes_planes()) {
+        for (std::int64_t image = row + rows - 1; image >= row; --image) {
+            apply_image(scratch, image, 0, scratch.range.count);
         }
         return;
     }
