@@ -76,13 +76,10 @@ BNORM_INLINE void end_mask_row(std::uint8_t* mask, std::int64_t bits) {
     }
 }
 
-// The kWidth bits from any bit on. Reads up to two bytes past the last of them: masks end with that many spare bytes.
+// The kWidth bits from any bit on. Reads up to three bytes past the last of them: masks end with spare bytes.
 BNORM_INLINE std::uint32_t load_mask(const std::uint8_t* mask, std::int64_t bit) {
-    const std::uint8_t* byte = mask + bit / 8;
-    std::uint32_t value = static_cast<std::uint32_t>(byte[0]) | static_cast<std::uint32_t>(byte[1]) << 8;
-    if (kWidth == 16) {
-        value |= static_cast<std::uint32_t>(byte[2]) << 16;
-    }
+    std::uint32_t value = 0;
+    __builtin_memcpy(&value, mask + bit / 8, sizeof value);
     return value >> (bit % 8) & ((1U << kWidth) - 1U);
 }
 

@@ -72,8 +72,8 @@ constexpr std::int64_t kLanes = 16;
 constexpr std::int64_t kMinPlane = 16;
 // Planes shorter than this are written 16 channels at a time, without tails.
 constexpr std::int64_t kMinLongPlane = 96;
-// load_mask of the kernels reads up to two bytes past the last one it needs.
-constexpr std::int64_t kMaskSpareBytes = 2;
+// load_mask of the kernels reads up to three bytes past the last one it needs.
+constexpr std::int64_t kMaskSpareBytes = 4;
 
 // The problem must be valid (api/argument_checks.hpp).
 Geometry make_geometry(const bnorm_problem& problem);
