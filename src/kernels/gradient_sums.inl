@@ -98,6 +98,15 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
     }
 }
 
+// The start of the channel's plane in the next image, which is far away; the hardware follows from there. Measured to
+// pay only beside a mask, a third stream of short runs.
+constexpr std::int64_t kPrefetchedElements = 256;
+BNORM_INLINE void prefetch_row(const float* row, std::int64_t columns) {
+    for (std::int64_t c = 0; c < columns && c < kPrefetchedElements; c += kLanes) {
+        prefetch(row + c);
+    }
+}
+
 template <Gate kGate>
 BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
     const GradientSums task = arguments;
@@ -105,6 +114,10 @@ BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
     alignas(64) double s1[kLanes] = {};
     alignas(64) double s2[kLanes] = {};
     for (std::int64_t r = 0; r < task.rows; ++r) {
+        if (is_mask_gate(kGate) && task.prefetch) {
+            prefetch_row(task.dy + (r + 1) * task.dy_stride, task.columns);
+            prefetch_row(task.x + (r + 1) * task.x_stride, task.columns);
+        }
         sum_gradient_row<kGate>(gradient_row(task, r), task.mask_bit, task.columns, parameters, s1, s2);
     }
     *task.sum_dy = sum_lanes(s1);

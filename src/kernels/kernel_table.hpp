@@ -72,7 +72,7 @@ struct GradientSums {
     const float* scale; // scale and shift as in Apply: for the sign gates
     const float* shift;
     float activation_parameter;
-    bool prefetch; // whether dy and x are far larger than L2; periodic only
+    bool prefetch; // whether dy and x are far larger than L2
     double* sum_dy;
     double* sum_dy_centered_x;
 };
