@@ -121,6 +121,58 @@ BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
     }
 }
 
+template <class Variant>
+BNORM_INLINE GradientApplyParameters gradient_plane_parameters(const GradientApply& task, std::int64_t plane) {
+    GradientApply channel = task;
+    channel.center += plane;
+    channel.scale += plane;
+    channel.shift += plane;
+    channel.x_scale += plane;
+    channel.offset += plane;
+    return gradient_apply_parameters<Variant, Pattern::uniform>(channel, 0);
+}
+
+BNORM_INLINE GradientApplyParameters blend_parameters(const GradientApplyParameters& a,
+                                                      const GradientApplyParameters& b, std::int64_t lanes) {
+    return {blend_first(a.center, b.center, lanes), blend_first(a.scale, b.scale, lanes),
+            blend_first(a.shift, b.shift, lanes),   blend_first(a.x_scale, b.x_scale, lanes),
+            blend_first(a.offset, b.offset, lanes), a.activation};
+}
+
+// As apply_planes.
+template <int kVariant>
+BNORM_KERNEL void gradient_apply_planes(const GradientApply& arguments) {
+    using Variant = GradientApplyVariant<kVariant>;
+    const GradientApply task = arguments;
+    const GradientApplyRow run = gradient_apply_row(task, 0);
+    auto parameters = gradient_plane_parameters<Variant>(task, 0);
+    std::int64_t i = 0;
+    if (Variant::stream && lanes_to_boundary(run.dx) != 0) {
+        i = lanes_to_boundary(run.dx);
+        gradient_apply_vector<Variant, false, false>(run, 0, i, parameters);
+    }
+    for (std::int64_t plane = 0; plane < task.rows; ++plane) {
+        const std::int64_t end = (plane + 1) * task.columns;
+        for (; i + kWidth <= end; i += kWidth) {
+            gradient_apply_vector<Variant, true, Variant::stream>(run, i, kWidth, parameters);
+        }
+        if (plane + 1 == task.rows) {
+            break;
+        }
+        const auto following = gradient_plane_parameters<Variant>(task, plane + 1);
+        if (i < end) {
+            const auto both = blend_parameters(parameters, following, end - i);
+            gradient_apply_vector<Variant, true, Variant::stream>(run, i, kWidth, both);
+            i += kWidth;
+        }
+        parameters = following;
+    }
+    const std::int64_t elements = task.rows * task.columns;
+    if (i < elements) {
+        gradient_apply_vector<Variant, false, false>(run, i, elements - i, parameters);
+    }
+}
+
 } // namespace
 } // namespace bnorm::kernels
 

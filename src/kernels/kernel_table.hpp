@@ -130,6 +130,7 @@ struct KernelTable {
     void (*gradient_sums_periodic[kGates])(const GradientSums&);
     void (*gradient_apply_uniform[kGradientApplyVariants])(const GradientApply&);
     void (*gradient_apply_periodic[kGradientApplyVariants])(const GradientApply&);
+    void (*gradient_apply_planes[kGradientApplyVariants])(const GradientApply&); // one mask row for all planes
     void (*fence_streams)();
 };
 

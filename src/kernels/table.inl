@@ -43,6 +43,7 @@ const KernelTable BNORM_KERNEL_TABLE = {
     BNORM_GATES(gradient_sums_periodic),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_uniform),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_periodic),
+    BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_planes),
     fence_streams,
 };
 

@@ -32,6 +32,7 @@ class Gradient : public Operation {
           gate_(gate_of(execution.problem.activation, tensors.mask != nullptr)) {}
 
     bool applies() const final { return tensors_.dx != nullptr || tensors_.dresidual != nullptr; }
+    bool takes_planes() const final { return tensors_.mask == nullptr; }
     int coefficients() const final { return plan::kCoefficients; }
     void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const final;
 
@@ -52,7 +53,8 @@ class Gradient : public Operation {
     const kernels::Gate gate_;
 
   private:
-    kernels::GradientApply apply_task(const plan::Block& block, const Coefficients& coefficients) const;
+    kernels::GradientApply apply_task(Pattern pattern, const plan::Block& block,
+                                      const Coefficients& coefficients) const;
 };
 
 void backward(const Execution& execution, const bnorm_backward_args& args);

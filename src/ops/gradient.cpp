@@ -65,7 +65,8 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     table[static_cast<int>(gate_)](task);
 }
 
-kernels::GradientApply Gradient::apply_task(const plan::Block& block, const Coefficients& coefficients) const {
+kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& block,
+                                            const Coefficients& coefficients) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
     kernels::GradientApply task{};
     task.dy = block_address(static_cast<const float*>(tensors_.dy), geometry.y_stride, block);
@@ -75,8 +76,9 @@ kernels::GradientApply Gradient::apply_task(const plan::Block& block, const Coef
                     : static_cast<const std::uint8_t*>(tensors_.mask) + mask_address(geometry, block).byte;
     task.dx = block_address(static_cast<float*>(tensors_.dx), geometry.x_stride, block);
     task.dresidual = block_address(static_cast<float*>(tensors_.dresidual), geometry.residual_stride, block);
-    task.rows = block.rows;
-    task.columns = block.columns;
+    const bool planes = pattern == Pattern::planes;
+    task.rows = planes ? block.columns / geometry.columns_per_channel : block.rows;
+    task.columns = planes ? geometry.columns_per_channel : block.columns;
     task.dy_stride = geometry.y_stride;
     task.x_stride = task.x == nullptr ? 0 : geometry.x_stride;
     task.mask_stride = task.mask == nullptr ? 0 : geometry.mask_row_bytes;
@@ -92,7 +94,7 @@ kernels::GradientApply Gradient::apply_task(const plan::Block& block, const Coef
 }
 
 void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const {
-    kernels::GradientApply task = apply_task(block, coefficients);
+    kernels::GradientApply task = apply_task(pattern, block, coefficients);
     bool gate_only = false;
     if (task.dx == nullptr) {
         // dresidual alone is the gated dy: set_coefficients has made the scale 1.
@@ -112,7 +114,9 @@ void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficien
                         (!both || can_stream(schedule, pattern, task.dresidual, task.dresidual_stride, false));
     const int variant = kernels::gradient_apply_variant(gate_, fixed_ || gate_only, both, stream);
     const kernels::KernelTable& kernels = execution_.passes.kernels;
-    const auto* table = pattern == Pattern::uniform ? kernels.gradient_apply_uniform : kernels.gradient_apply_periodic;
+    const auto* table = pattern == Pattern::planes    ? kernels.gradient_apply_planes
+                        : pattern == Pattern::uniform ? kernels.gradient_apply_uniform
+                                                      : kernels.gradient_apply_periodic;
     table[variant](task);
     if (stream) {
         kernels.fence_streams();
