@@ -177,6 +177,7 @@ def main():
     options.seconds = options.seconds or (0.03 if options.quick else 0.1)
     options.build = options.build.resolve()
 
+    options.output = options.output.resolve()
     peers = find_peers(options.build, options.peers)
     if not peers or peers[0].info["name"] != "bnorm":
         sys.exit(f"{options.build} has no peer_bnorm: cmake --preset release && cmake --build --preset release")

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Installs with apt-get what is missing: setup.sh build (compiler, CMake, libraries) or setup.sh test (and what tests need).
+# Installs with apt-get what is missing: setup.sh build (compiler, CMake, libraries), setup.sh test (and what tests need)
+# or setup.sh bench (and the peers that bnorm is compared with).
 set -euo pipefail
 
 build=(g++ cmake ninja-build libxsimd-dev libtbb-dev libbenchmark-dev)
-test=(doctest-dev clang clang-format clang-tidy valgrind shellcheck pkg-config)
+test=(doctest-dev clang clang-format clang-tidy valgrind shellcheck pkg-config python3)
+bench=(libdnnl-dev python3 python3-numpy python3-torch python3-matplotlib)
 
 case "${1:-}" in
 build) packages=("${build[@]}") ;;
 test) packages=("${build[@]}" "${test[@]}") ;;
+bench) packages=("${build[@]}" "${bench[@]}") ;;
 *)
-    echo "usage: setup.sh build|test" >&2
+    echo "usage: setup.sh build|test|bench" >&2
     exit 2
     ;;
 esac
