@@ -71,15 +71,14 @@ BNORM_INLINE void add_group(const F32Sums& group, double* s1, double* s2, float*
     store(largest, xsimd::max(load(largest), group.s2));
 }
 
-// Sum over the virtual lanes in the fixed order 8-4-2-1.
+// Sum over the virtual lanes in the fixed order 8-4-2-1. Spelled out: as loops it took a third of a small block's time.
 template <class T>
-BNORM_INLINE T sum_lanes(T* lanes) {
-    for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
-        for (std::int64_t i = 0; i < half; ++i) {
-            lanes[i] += lanes[i + half];
-        }
-    }
-    return lanes[0];
+BNORM_INLINE T sum_lanes(const T* v) {
+    const T sum0 = (v[0] + v[8]) + (v[4] + v[12]);
+    const T sum1 = (v[1] + v[9]) + (v[5] + v[13]);
+    const T sum2 = (v[2] + v[10]) + (v[6] + v[14]);
+    const T sum3 = (v[3] + v[11]) + (v[7] + v[15]);
+    return (sum0 + sum2) + (sum1 + sum3);
 }
 
 // ---- uniform: one channel -------------------------------------------------------------------------------------------
@@ -101,16 +100,24 @@ BNORM_INLINE float sample_mean(const Rows& block) {
         return block.x[0];
     }
     std::int64_t samples = kGroup;
+    std::int64_t step = vectors / kGroup;
     while (samples > vectors) {
         samples /= 2;
+        step = vectors / samples;
     }
+    const std::int64_t rows_per_step = step / per_row;
+    const std::int64_t vectors_per_step = step - rows_per_step * per_row;
     alignas(64) float lanes[kLanes] = {};
+    const float* row = block.x;
+    std::int64_t vector = 0; // within the row
     for (std::int64_t i = 0; i < samples; ++i) {
-        const std::int64_t vector = i * vectors / samples;
-        const float* address = block.x + (vector / per_row) * block.row_stride + (vector % per_row) * kLanes;
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-            store(lanes + lane, load(lanes + lane) + load(address + lane));
+            store(lanes + lane, load(lanes + lane) + load(row + vector * kLanes + lane));
         }
+        vector += vectors_per_step;
+        const bool past = vector >= per_row;
+        vector -= past ? per_row : 0;
+        row += (rows_per_step + (past ? 1 : 0)) * block.row_stride;
     }
     return sum_lanes(lanes) / static_cast<float>(samples * kLanes);
 }
@@ -211,9 +218,14 @@ BNORM_RARE Moments moments_around(const Rows& block, float around) {
 
 BNORM_INLINE Moments close_block(const Rows& block, float shift, LaneSums& sums) {
     const double n = block.count();
+    F32 groups(0.0F);
+    for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
+        groups = xsimd::max(groups, load(sums.largest + lane));
+    }
+    store(sums.largest, groups);
     float largest = 0.0F;
-    for (const float group : sums.largest) {
-        largest = group > largest ? group : largest;
+    for (std::int64_t lane = 0; lane < kWidth; ++lane) {
+        largest = sums.largest[lane] > largest ? sums.largest[lane] : largest;
     }
     const double s1 = sum_lanes(sums.s1);
     const double s2 = sum_lanes(sums.s2);
