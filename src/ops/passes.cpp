@@ -59,7 +59,7 @@ class ByChannels {
             for (std::int64_t i = 0; i < scratch.range.count; ++i) {
                 const Sums channel =
                     steps_.reduce_channel(reduction, scratch.range.first + i, advance(scratch.range.coefficients, i), 0,
-                                          geometry.grid().count());
+                                          geometry.grid.count());
                 sums[0][i] = channel.first;
                 sums[1][i] = channel.second;
             }
@@ -72,7 +72,7 @@ class ByChannels {
         const auto& columns = width == 1 ? sums : scratch.column_sums;
         const ColumnSums result = {columns[0], columns[1]};
         steps_.reduce_columns(reduction, scratch.range.first * width, scratch.range.count * width,
-                              scratch.column_coefficients, 0, passes_.geometry.grid().count(), result, levels);
+                              scratch.column_coefficients, 0, passes_.geometry.grid.count(), result, levels);
         if (width != 1) {
             steps_.fold_columns(reduction, scratch, result);
         }
@@ -109,7 +109,7 @@ class ByParts {
   private:
     std::int64_t blocks_of_part(std::int64_t part) const {
         const std::int64_t step = passes_.schedule.blocks_per_part;
-        return std::min(step, passes_.geometry.grid().count() - part * step);
+        return std::min(step, passes_.geometry.grid.count() - part * step);
     }
 
     // ---- planes ----
@@ -163,7 +163,7 @@ class ByParts {
     // In place: the sums of the subtree end up in its first part. Returns its rows.
     double merge_parts(SumKind kind, std::int64_t first, std::int64_t count) const {
         if (count == 1) {
-            const plan::BlockGrid grid = passes_.geometry.grid();
+            const plan::BlockGrid& grid = passes_.geometry.grid;
             const std::int64_t row = first * passes_.schedule.blocks_per_part * grid.rows_per_block;
             return static_cast<double>(std::min(blocks_of_part(first) * grid.rows_per_block, grid.rows - row));
         }

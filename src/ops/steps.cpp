@@ -10,7 +10,7 @@ using plan::MatrixKind;
 
 Sums Steps::reduce_channel(int reduction, std::int64_t channel, const Coefficients& coefficients,
                            std::int64_t first_block, std::int64_t blocks) const {
-    const BlockGrid grid = passes_.geometry.grid();
+    const BlockGrid& grid = passes_.geometry.grid;
     const std::int64_t plane = channel * passes_.geometry.columns_per_channel;
     return reduce_tree(operation_.sum_kind(reduction), first_block, blocks, [&](std::int64_t index) {
         Block block = grid.at(index);
@@ -24,7 +24,7 @@ Sums Steps::reduce_channel(int reduction, std::int64_t channel, const Coefficien
 void Steps::reduce_columns(int reduction, std::int64_t column, std::int64_t columns, const Coefficients& coefficients,
                            std::int64_t first_block, std::int64_t blocks, const ColumnSums& result,
                            double* levels) const {
-    const BlockGrid grid = passes_.geometry.grid();
+    const BlockGrid& grid = passes_.geometry.grid;
     reduce_columns_tree(passes_.kernels, operation_.sum_kind(reduction), columns, first_block, blocks, result, levels,
                         passes_.schedule.level_columns, [&](std::int64_t index, const ColumnSums& sums) {
                             const Block rows = grid.at(index);

@@ -52,6 +52,24 @@ std::int64_t pixels_per_row(std::int64_t channels, std::int64_t pixels) {
     return channels * count <= longest && count <= pixels ? count : 1;
 }
 
+BlockGrid make_grid(const Geometry& geometry) {
+    BlockGrid grid;
+    grid.rows = geometry.rows;
+    if (geometry.kind == MatrixKind::columns) {
+        grid.columns = grid.columns_per_block = geometry.row_length;
+        const std::int64_t blocks = std::max<std::int64_t>(1, divide_up(geometry.rows, kBlockRows));
+        grid.rows_per_block = std::max(kGroupRows, round_up(divide_up(geometry.rows, blocks), kGroupRows));
+        return grid;
+    }
+    grid.columns = geometry.columns_per_channel;
+    const std::int64_t pieces = divide_up(grid.columns, kBlockElements);
+    grid.columns_per_block = std::min(grid.columns, round_up(divide_up(grid.columns, pieces), 8 * kLanes));
+    const std::int64_t most_rows = pieces > 1 ? 1 : kBlockElements / grid.columns;
+    const std::int64_t blocks = std::max<std::int64_t>(1, divide_up(geometry.rows, most_rows));
+    grid.rows_per_block = std::max<std::int64_t>(1, divide_up(geometry.rows, blocks));
+    return grid;
+}
+
 void join_pixels(Geometry& geometry) {
     const std::int64_t pixels = geometry.rows;
     const std::int64_t count = pixels_per_row(geometry.channels, pixels);
@@ -77,24 +95,6 @@ Block BlockGrid::at(std::int64_t index) const {
 
 std::int64_t split_tree(std::int64_t count) {
     return static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(count - 1)));
-}
-
-BlockGrid Geometry::grid() const {
-    BlockGrid grid;
-    grid.rows = rows;
-    if (kind == MatrixKind::columns) {
-        grid.columns = grid.columns_per_block = row_length;
-        const std::int64_t blocks = std::max<std::int64_t>(1, divide_up(rows, kBlockRows));
-        grid.rows_per_block = std::max(kGroupRows, round_up(divide_up(rows, blocks), kGroupRows));
-        return grid;
-    }
-    grid.columns = columns_per_channel;
-    const std::int64_t pieces = divide_up(grid.columns, kBlockElements);
-    grid.columns_per_block = std::min(grid.columns, round_up(divide_up(grid.columns, pieces), 8 * kLanes));
-    const std::int64_t most_rows = pieces > 1 ? 1 : kBlockElements / grid.columns;
-    const std::int64_t blocks = std::max<std::int64_t>(1, divide_up(rows, most_rows));
-    grid.rows_per_block = std::max<std::int64_t>(1, divide_up(rows, blocks));
-    return grid;
 }
 
 std::int64_t Geometry::mask_bit(std::int64_t column) const {
@@ -135,6 +135,7 @@ Geometry make_geometry(const bnorm_problem& problem) {
             join_pixels(geometry);
         }
     }
+    geometry.grid = make_grid(geometry);
     return geometry;
 }
 

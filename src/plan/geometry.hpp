@@ -60,8 +60,8 @@ struct Geometry {
     // planes: whether the elementwise pass takes 16 channels at once with periodic parameters (short planes).
     bool short_planes = false;
     std::int64_t mask_row_bytes = 0;
+    BlockGrid grid; // planes: of each channel; columns: of all, whose columns_per_block is row_length
 
-    BlockGrid grid() const; // planes: of each channel; columns: of all, whose columns_per_block is row_length
     std::int64_t mask_bit(std::int64_t column) const; // of a column, within its row's mask_row_bytes
     std::int64_t mask_bytes() const;
     std::int64_t elements() const { return channels * elements_per_channel; }

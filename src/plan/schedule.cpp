@@ -101,7 +101,7 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
     if (geometry.kind == MatrixKind::columns && workload.reductions > 0) {
         schedule.panel_columns = channels * geometry.columns_per_channel;
         schedule.level_columns = padded(schedule.panel_columns);
-        const std::int64_t levels = tree_depth(geometry.grid().count());
+        const std::int64_t levels = tree_depth(geometry.grid.count());
         schedule.slot_bytes += levels * 2 * schedule.level_columns * static_cast<std::int64_t>(sizeof(double));
     }
     schedule.slots_offset = 0;
@@ -113,7 +113,7 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
 
 void choose_parts(const Geometry& geometry, Schedule& schedule) {
     const bool columns = geometry.kind == MatrixKind::columns;
-    const std::int64_t blocks = geometry.grid().count();
+    const std::int64_t blocks = geometry.grid.count();
     const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
     schedule.panel_columns = std::min(geometry.row_length, kMaxPanelColumns);
     if (columns && divide_up(geometry.row_length, kMaxPanelColumns) * blocks < items) {

@@ -83,7 +83,7 @@ TEST_CASE("a geometry's matrix has every element once") {
 TEST_CASE("blocks cover rows and columns exactly, and are small") {
     for (const Shape& shape : shapes()) {
         const Geometry geometry = geometry_of(shape);
-        const BlockGrid grid = geometry.grid();
+        const BlockGrid grid = geometry.grid;
         INFO("shape ", shape);
         REQUIRE(grid.count() >= 1);
         std::int64_t elements = 0;
@@ -113,7 +113,7 @@ TEST_CASE("the grid does not depend on threads: schedules only group its blocks"
             const Schedule schedule = make_schedule(geometry, kTraining, machine(threads));
             INFO("shape ", shape, ", threads ", threads);
             if (schedule.strategy == Strategy::by_parts) {
-                const std::int64_t blocks = geometry.grid().count();
+                const std::int64_t blocks = geometry.grid.count();
                 CHECK((schedule.blocks_per_part & (schedule.blocks_per_part - 1)) == 0); // parts are subtrees
                 CHECK(schedule.parts * schedule.blocks_per_part >= blocks);
                 CHECK((schedule.parts - 1) * schedule.blocks_per_part < blocks);
