@@ -154,6 +154,10 @@ BNORM_KERNEL void gradient_apply_planes(const GradientApply& arguments) {
     for (std::int64_t plane = 0; plane < task.rows; ++plane) {
         const std::int64_t end = (plane + 1) * task.columns;
         for (; i + kWidth <= end; i += kWidth) {
+            if (Variant::dresidual) {
+                prefetch(run.dy + i + kPrefetchDistance);
+                prefetch(run.x + i + kPrefetchDistance);
+            }
             gradient_apply_vector<Variant, true, Variant::stream>(run, i, kWidth, parameters);
         }
         if (plane + 1 == task.rows) {

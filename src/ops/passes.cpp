@@ -26,12 +26,9 @@ class ByChannels {
         const std::int64_t items = channels == 0 ? 0 : divide_up(channels, step);
         runtime::parallel_for(passes_.schedule.threads, items, [&](std::int64_t item, int slot) noexcept {
             std::byte* base = passes_.scratch + passes_.schedule.slots_offset + slot * passes_.schedule.slot_bytes;
-            const std::int64_t end = std::min((item + 1) * step, channels);
-            const std::int64_t most = passes_.schedule.channels_per_range;
-            for (std::int64_t first = item * step; first < end; first += most) {
-                run_range(range_scratch(passes_.schedule.range, base, first, std::min(most, end - first)),
-                          at_offset<double>(base, passes_.schedule.levels_offset));
-            }
+            const std::int64_t first = item * step;
+            run_range(range_scratch(passes_.schedule.range, base, first, std::min(step, channels - first)),
+                      at_offset<double>(base, passes_.schedule.levels_offset));
         });
     }
 

@@ -10,7 +10,7 @@ namespace bnorm::ops {
 
 struct RangeScratch {
     ChannelRange range;
-    Coefficients column_coefficients; // of the range's columns (short planes: likewise); may be range.coefficients
+    Coefficients column_coefficients; // of the range's columns; may be range.coefficients
     std::array<double*, 2> column_sums;
     std::array<double*, 2> tail_sums;
 };

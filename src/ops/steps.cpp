@@ -137,17 +137,8 @@ void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64
                          scratch.column_coefficients);
         return;
     }
-    if (geometry.short_planes) {
-        const std::int64_t groups = (scratch.range.count + plan::kLanes - 1) / plan::kLanes;
-        for (std::int64_t channel = (groups - 1) * plan::kLanes; channel >= 0; channel -= plan::kLanes) {
-            const std::int64_t channels = std::min(plan::kLanes, scratch.range.count - channel);
-            operation_.apply(Pattern::periodic, {row, rows, first_column + channel * width, channels * width},
-                             advance(scratch.column_coefficients, channel * width));
-        }
-        return;
-    }
     // Where planes end within a cache line, the neighbours are best written together.
-    if (width % plan::kLanes != 0 && operation_.takes_planes()) {
+    if (geometry.short_planes || (width % plan::kLanes != 0 && operation_.takes_planes())) {
         for (std::int64_t image = row + rows - 1; image >= row; --image) {
             apply_image(scratch, image, 0, scratch.range.count);
         }

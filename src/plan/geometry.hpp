@@ -57,7 +57,7 @@ struct Geometry {
     std::int64_t x_stride = 0; // in elements, from row to row
     std::int64_t y_stride = 0;
     std::int64_t residual_stride = 0;
-    // planes: whether the elementwise pass takes 16 channels at once with periodic parameters (short planes).
+    // planes: whether the elementwise pass always takes whole units of 16 channels, whose masks are one run of bits.
     bool short_planes = false;
     std::int64_t mask_row_bytes = 0;
     BlockGrid grid; // planes: of each channel; columns: of all, whose columns_per_block is row_length

@@ -46,11 +46,8 @@ std::int64_t tree_depth(std::int64_t blocks) {
 }
 
 // Whether parameters are spelled out for each column.
-bool expands(const Geometry& geometry, const Workload& workload, Strategy strategy) {
-    if (geometry.kind == MatrixKind::columns) {
-        return geometry.columns_per_channel > 1;
-    }
-    return geometry.short_planes && !(workload.in_order && strategy == Strategy::by_parts);
+bool expands(const Geometry& geometry) {
+    return geometry.kind == MatrixKind::columns && geometry.columns_per_channel > 1;
 }
 
 RangeScratch make_range(const Geometry& geometry, const Workload& workload, Strategy strategy, std::int64_t channels) {
@@ -66,7 +63,7 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
     for (int i = 0; i < workload.coefficients; ++i) {
         const auto index = static_cast<std::size_t>(i);
         range.coefficients[index] = range.column_coefficients[index] = bump.take(padded(channels), sizeof(float));
-        if (expands(geometry, workload, strategy)) {
+        if (expands(geometry)) {
             range.column_coefficients[index] = bump.take(padded(all_columns), sizeof(float));
         }
     }
@@ -93,9 +90,7 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
                           Schedule& schedule) {
     schedule.strategy = Strategy::by_channels;
     schedule.channels_per_item = channels;
-    // The parameters of short planes are spelled out for each column: 16 channels of them are enough.
-    schedule.channels_per_range = geometry.short_planes ? std::min(channels, kLanes) : channels;
-    schedule.range = make_range(geometry, workload, Strategy::by_channels, schedule.channels_per_range);
+    schedule.range = make_range(geometry, workload, Strategy::by_channels, channels);
     schedule.slot_bytes = schedule.range.bytes;
     schedule.levels_offset = schedule.slot_bytes;
     if (geometry.kind == MatrixKind::columns && workload.reductions > 0) {
@@ -150,15 +145,17 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
                               static_cast<std::int64_t>(sizeof(double));
     }
     schedule.scratch_bytes = schedule.slots_offset + schedule.slot_bytes * schedule.threads;
-    set_apply_size(geometry, geometry.kind == MatrixKind::columns ? geometry.row_length : geometry.columns_per_channel,
-                   schedule);
+    const bool whole_rows = geometry.kind == MatrixKind::columns || geometry.short_planes;
+    set_apply_size(geometry, whole_rows ? geometry.row_length : geometry.columns_per_channel, schedule);
 }
 
-// As many channels as stay in half of L2 between the passes, but at least four items a thread.
+// As many channels as stay in half of L2 between the passes, but at least four items a thread. Short planes that are in
+// cache anyway were fastest with an eighth.
 std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                            const Machine& machine) {
     const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
-    std::int64_t channels = std::clamp<std::int64_t>(machine.l2_bytes / 2 / channel_bytes, 1, kMaxSlabChannels);
+    const std::int64_t slab_bytes = machine.l2_bytes / (geometry.short_planes && !schedule.stream ? 8 : 2);
+    std::int64_t channels = std::clamp<std::int64_t>(slab_bytes / channel_bytes, 1, kMaxSlabChannels);
     if (schedule.threads > 1) {
         channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));
     }
@@ -192,8 +189,7 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
     }
     const std::int64_t channels = slab_channels(geometry, workload, schedule, machine);
     const std::int64_t items = divide_up(geometry.channels, channels);
-    const bool few_items = schedule.threads > 1 && items < std::int64_t{2} * schedule.threads;
-    if (few_items && items != schedule.threads && !(workload.in_order && geometry.short_planes)) {
+    if (schedule.threads > 1 && items < std::int64_t{2} * schedule.threads && items != schedule.threads) {
         schedule_by_parts(geometry, workload, schedule);
     } else {
         schedule_by_channels(geometry, workload, channels, schedule);
@@ -228,8 +224,8 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     Schedule schedule;
     const std::int64_t elements = geometry.elements();
     if (elements == 0) {
-        schedule.channels_per_item = schedule.channels_per_range = std::min(geometry.channels, kMaxSlabChannels);
-        schedule.range = make_range(geometry, workload, Strategy::by_channels, schedule.channels_per_range);
+        schedule.channels_per_item = std::min(geometry.channels, kMaxSlabChannels);
+        schedule.range = make_range(geometry, workload, Strategy::by_channels, schedule.channels_per_item);
         schedule.slot_bytes = schedule.scratch_bytes = schedule.range.bytes;
         return schedule;
     }

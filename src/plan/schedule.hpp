@@ -50,12 +50,11 @@ struct Schedule {
     bool stream = false;   // whether outputs bypass the cache
     bool prefetch = false; // whether what is reduced is far larger than L2
 
-    std::int64_t channels_per_item = 0;  // by_channels
-    std::int64_t channels_per_range = 0; // by_channels: what an item takes through all steps at once
-    std::int64_t blocks_per_part = 1;    // by_parts: a power of two
-    std::int64_t parts = 1;              // by_parts
-    std::int64_t panel_columns = 0;      // by_parts, columns: of one reduction item; planes: one channel
-    std::int64_t apply_rows = 1;         // rows (columns of a plane: apply_columns) that one elementwise call takes
+    std::int64_t channels_per_item = 0; // by_channels
+    std::int64_t blocks_per_part = 1;   // by_parts: a power of two
+    std::int64_t parts = 1;             // by_parts
+    std::int64_t panel_columns = 0;     // by_parts, columns: of one reduction item; planes: one channel
+    std::int64_t apply_rows = 1;        // rows (columns of a plane: apply_columns) that one elementwise call takes
     std::int64_t apply_columns = 0;
     std::int64_t apply_channels = 0; // planes in the order of memory: of one image, in one call; 0: not so
 

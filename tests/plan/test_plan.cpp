@@ -119,7 +119,6 @@ TEST_CASE("the grid does not depend on threads: schedules only group its blocks"
                 CHECK((schedule.parts - 1) * schedule.blocks_per_part < blocks);
             } else {
                 CHECK(schedule.channels_per_item >= 1);
-                CHECK(schedule.channels_per_range <= schedule.channels_per_item);
             }
             CHECK(schedule.threads >= 1);
             CHECK(schedule.threads <= threads);
