@@ -13,6 +13,7 @@ constexpr std::int64_t kKibi = 1024;
 constexpr std::int64_t kBytesPerThread = 128 * kKibi;
 constexpr std::int64_t kItemsPerThread = 4;
 constexpr std::int64_t kApplyBytes = 512 * kKibi;
+constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
 constexpr std::int64_t kScratchPerThread = 64 * kKibi;
 // kernels::kMaxMomentColumns
 constexpr std::int64_t kMaxPanelColumns = 512;
@@ -79,11 +80,20 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
     return range;
 }
 
-void set_apply_size(const Geometry& geometry, std::int64_t columns, Schedule& schedule) {
-    const std::int64_t elements = kApplyBytes / kElementBytes;
+// `threads`: how many share the items. Each gets several, all of a size, so that none is left with much more than its
+// part.
+void set_apply_size(const Geometry& geometry, std::int64_t columns, int threads, Schedule& schedule) {
+    std::int64_t elements = kApplyBytes / kElementBytes;
+    if (threads > 1) {
+        const std::int64_t share = geometry.elements() / (threads * kItemsPerThread);
+        elements = std::clamp(round_up(share, kLanes), kMinApplyBytes / kElementBytes, elements);
+    }
     schedule.apply_columns = std::min(columns, geometry.kind == MatrixKind::planes ? elements : columns);
-    schedule.apply_rows = std::clamp<std::int64_t>(elements / std::max<std::int64_t>(1, columns) / 4 * 4, 4,
-                                                   std::max<std::int64_t>(4, geometry.rows));
+    std::int64_t items = divide_up(geometry.rows, std::max<std::int64_t>(1, elements / columns));
+    if (items > threads) {
+        items = round_up(items, threads);
+    }
+    schedule.apply_rows = divide_up(geometry.rows, items);
 }
 
 void schedule_by_channels(const Geometry& geometry, const Workload& workload, std::int64_t channels,
@@ -103,7 +113,7 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
     const std::int64_t items = divide_up(geometry.channels, channels);
     schedule.threads = static_cast<int>(std::min<std::int64_t>(schedule.threads, items));
     schedule.scratch_bytes = schedule.slot_bytes * schedule.threads;
-    set_apply_size(geometry, channels * geometry.columns_per_channel, schedule);
+    set_apply_size(geometry, channels * geometry.columns_per_channel, 1, schedule);
 }
 
 void choose_parts(const Geometry& geometry, Schedule& schedule) {
@@ -146,7 +156,8 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     }
     schedule.scratch_bytes = schedule.slots_offset + schedule.slot_bytes * schedule.threads;
     const bool whole_rows = geometry.kind == MatrixKind::columns || geometry.short_planes;
-    set_apply_size(geometry, whole_rows ? geometry.row_length : geometry.columns_per_channel, schedule);
+    set_apply_size(geometry, whole_rows ? geometry.row_length : geometry.columns_per_channel, schedule.threads,
+                   schedule);
 }
 
 // As many channels as stay in half of L2 between the passes, but at least four items a thread. Short planes that are in

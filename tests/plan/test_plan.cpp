@@ -164,6 +164,26 @@ TEST_CASE("small work stays on one thread, large work does not") {
     CHECK(threads({BNORM_NHWC, 1, 3, 8294400}) == 2);
 }
 
+TEST_CASE("the elementwise pass in rows spreads evenly: no thread has more than 1.15 times its share") {
+    const Shape even[] = {{BNORM_NHWC, 32, 64, 3136}, {BNORM_NHWC, 8, 256, 196},  {BNORM_NHWC, 1, 128, 784},
+                          {BNORM_NHWC, 8, 960, 49},   {BNORM_NHWC, 8192, 256, 1}, {BNORM_NCHW, 512, 17, 49},
+                          {BNORM_NCHW, 4096, 40, 9},  {BNORM_NHWC, 8, 2048, 49}};
+    for (const Shape& shape : even) {
+        for (const int threads : {2, 4, 8, 16}) {
+            const Geometry geometry = geometry_of(shape);
+            const Schedule schedule = make_schedule(geometry, kTraining, machine(threads));
+            INFO("shape ", shape, ", threads ", threads);
+            if (schedule.strategy == Strategy::by_channels) {
+                continue;
+            }
+            const std::int64_t items = (geometry.rows + schedule.apply_rows - 1) / schedule.apply_rows;
+            const std::int64_t most = (items + schedule.threads - 1) / schedule.threads;
+            CHECK(static_cast<double>(most * schedule.apply_rows * schedule.threads) <=
+                  1.15 * static_cast<double>(geometry.rows));
+        }
+    }
+}
+
 TEST_CASE("empty tensors have plans") {
     for (const Shape& shape : {Shape{BNORM_NCHW, 0, 5, 7}, Shape{BNORM_NHWC, 3, 0, 7}, Shape{BNORM_NCHW, 3, 5, 0}}) {
         const Geometry geometry = geometry_of(shape);
