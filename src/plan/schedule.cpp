@@ -179,6 +179,9 @@ std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, c
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
 // Not where the parameters of all channels together are too many, nor planes that are larger than a thread should take.
 bool schedule_in_order(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
+    if (!workload.in_order) {
+        return false;
+    }
     const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
     const std::int64_t share = geometry.elements() / items;
     const std::int64_t item = std::min(kApplyBytes / kElementBytes, share) / geometry.columns_per_channel;
@@ -186,7 +189,7 @@ bool schedule_in_order(const Geometry& geometry, const Workload& workload, Sched
     schedule_by_parts(geometry, workload, in_order);
     // Whole units of channels, whose masks are whole bytes.
     const std::int64_t channels = geometry.short_planes ? item / kLanes * kLanes : item;
-    if (!workload.in_order || channels == 0 || in_order.scratch_bytes > scratch_limit(geometry, schedule.threads)) {
+    if (channels == 0 || in_order.scratch_bytes > scratch_limit(geometry, schedule.threads)) {
         return false;
     }
     schedule = in_order;
