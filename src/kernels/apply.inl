@@ -71,6 +71,7 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
             apply_vector<Variant, false, false>(row, 0, c, parameters);
         }
         for (; c + kWidth <= task.columns; c += kWidth) {
+            prefetch_ahead(row.x + c, task.ahead);
             apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
         }
         if (c < task.columns) {
@@ -130,6 +131,7 @@ BNORM_KERNEL void apply_planes(const Apply& arguments) {
     for (std::int64_t plane = 0; plane < task.rows; ++plane) {
         const std::int64_t end = (plane + 1) * task.columns;
         for (; i + kWidth <= end; i += kWidth) {
+            prefetch_ahead(run.x + i, task.ahead);
             apply_vector<Variant, true, Variant::stream>(run, i, kWidth, parameters);
         }
         if (plane + 1 == task.rows) {

@@ -103,6 +103,12 @@ BNORM_INLINE F32 gate_by_sign(F32 dy, F32 v, F32 parameter) {
     return xsimd::select(v > F32(0.0F), dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
 }
 
+BNORM_INLINE void prefetch_ahead(const float* address, std::int64_t ahead) {
+    if (ahead != 0) {
+        prefetch(address + ahead);
+    }
+}
+
 // Elements before the first 64-byte boundary, for streaming a row that starts anywhere.
 BNORM_INLINE std::int64_t lanes_to_boundary(const float* address) {
     const std::uintptr_t bytes = static_cast<std::uintptr_t>(kWidth) * sizeof(float);

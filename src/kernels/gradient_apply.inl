@@ -89,6 +89,8 @@ BNORM_KERNEL void gradient_apply_uniform(const GradientApply& arguments) {
             gradient_apply_vector<Variant, false, false>(row, 0, c, parameters);
         }
         for (; c + kWidth <= task.columns; c += kWidth) {
+            prefetch_ahead(row.x + c, task.ahead);
+            prefetch_ahead(row.dy + c, task.ahead);
             gradient_apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
         }
         if (c < task.columns) {
@@ -158,6 +160,8 @@ BNORM_KERNEL void gradient_apply_planes(const GradientApply& arguments) {
                 prefetch(run.dy + i + kPrefetchDistance);
                 prefetch(run.x + i + kPrefetchDistance);
             }
+            prefetch_ahead(run.x + i, task.ahead);
+            prefetch_ahead(run.dy + i, task.ahead);
             gradient_apply_vector<Variant, true, Variant::stream>(run, i, kWidth, parameters);
         }
         if (plane + 1 == task.rows) {

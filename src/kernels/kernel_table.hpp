@@ -39,6 +39,9 @@ enum class Gate : std::int32_t {
 constexpr int kGates = 6;
 
 // y = act(fma(x - center, scale, shift) + residual)
+//
+// `ahead`, if it is not 0: elements from x (and dy) to what will be read soon, which uniform and planes kernels fetch
+// meanwhile; it need not be readable.
 struct Apply {
     const float* x;
     const float* residual;
@@ -54,6 +57,7 @@ struct Apply {
     const float* scale;
     const float* shift;
     float activation_parameter;
+    std::int64_t ahead;
 };
 
 // sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten.
@@ -97,6 +101,7 @@ struct GradientApply {
     const float* x_scale;
     const float* offset;
     float activation_parameter;
+    std::int64_t ahead; // as in Apply
 };
 
 // Variants of a kernel are instantiated at compile time and found by index.

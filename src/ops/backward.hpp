@@ -34,7 +34,8 @@ class Gradient : public Operation {
     bool applies() const final { return tensors_.dx != nullptr || tensors_.dresidual != nullptr; }
     bool takes_planes() const final { return tensors_.mask == nullptr; }
     int coefficients() const final { return plan::kCoefficients; }
-    void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const final;
+    void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+               std::int64_t ahead) const final;
 
   protected:
     ~Gradient() = default;

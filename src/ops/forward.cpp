@@ -15,17 +15,18 @@ void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, do
 }
 
 // The masks of long planes start at a byte each, which the kernel for several planes does not know.
-void Forward::apply_each_plane(const plan::Block& block, const Coefficients& coefficients) const {
+void Forward::apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const {
     const std::int64_t width = execution_.passes.geometry.columns_per_channel;
     for (std::int64_t c = 0; c < block.columns; c += width) {
-        apply(Pattern::uniform, {block.row, 1, block.column + c, width}, advance(coefficients, c / width));
+        apply(Pattern::uniform, {block.row, 1, block.column + c, width}, advance(coefficients, c / width), ahead);
     }
 }
 
-void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const {
+void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                    std::int64_t ahead) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
     if (pattern == Pattern::planes && tensors_.mask != nullptr && !geometry.short_planes) {
-        apply_each_plane(block, coefficients);
+        apply_each_plane(block, coefficients, ahead);
         return;
     }
     const MaskAddress mask = mask_address(geometry, block);
@@ -44,6 +45,7 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
     task.center = coefficients[kCenter];
     task.scale = coefficients[kScale];
     task.shift = coefficients[kShift];
+    task.ahead = ahead;
     task.activation_parameter = execution_.problem.activation_parameter;
 
     const kernels::KernelTable& kernels = execution_.passes.kernels;

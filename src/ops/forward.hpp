@@ -23,13 +23,14 @@ class Forward : public Operation {
     bool applies() const final { return true; }
     bool takes_planes() const final { return tensors_.mask == nullptr; }
     int coefficients() const final { return kShift + 1; }
-    void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const final;
+    void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+               std::int64_t ahead) const final;
 
   protected:
     ~Forward() = default;
     void set_coefficients(const ChannelRange& range, std::int64_t index, double mean, double inv_std) const;
 
-    void apply_each_plane(const plan::Block& block, const Coefficients& coefficients) const;
+    void apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const;
 
     const Execution& execution_;
     const ForwardTensors tensors_;

@@ -93,8 +93,10 @@ kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& 
     return task;
 }
 
-void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const {
+void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                     std::int64_t ahead) const {
     kernels::GradientApply task = apply_task(pattern, block, coefficients);
+    task.ahead = ahead;
     bool gate_only = false;
     if (task.dx == nullptr) {
         // dresidual alone is the gated dy: set_coefficients has made the scale 1.

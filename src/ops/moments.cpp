@@ -28,7 +28,7 @@ class MomentsOperation final : public Operation {
         std::copy_n(sums[1], range.count, args_.m2 + range.first);
     }
 
-    void apply(Pattern, const plan::Block&, const Coefficients&) const override {}
+    void apply(Pattern, const plan::Block&, const Coefficients&, std::int64_t) const override {}
 
   private:
     const Execution& execution_;

@@ -31,6 +31,7 @@ inline Coefficients advance(Coefficients coefficients, std::int64_t count) {
 struct ChannelRange {
     std::int64_t first;
     std::int64_t count;
+    std::int64_t next_first; // of the range that the same thread takes next, or first if there is none
     std::array<std::array<double*, 2>, plan::kMaxReductions> sums;
     Coefficients coefficients;
 };
@@ -57,8 +58,10 @@ class Operation {
                         double* first, double* second) const = 0;
     // Turns range.sums[reduction] into coefficients for what follows, and writes outputs that have one value a channel.
     virtual void finish(int reduction, const ChannelRange& range) const = 0;
+    // `ahead`: how many elements further lies what the same thread reads next, to be fetched meanwhile; or 0.
     // Pattern::planes is asked of operations only that take it (or whose workload is in_order).
-    virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const = 0;
+    virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                       std::int64_t ahead) const = 0;
 
   protected:
     ~Operation() = default;

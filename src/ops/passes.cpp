@@ -24,12 +24,19 @@ class ByChannels {
         const std::int64_t channels = passes_.geometry.channels;
         const std::int64_t step = passes_.schedule.channels_per_item;
         const std::int64_t items = channels == 0 ? 0 : divide_up(channels, step);
-        runtime::parallel_for(passes_.schedule.threads, items, [&](std::int64_t item, int slot) noexcept {
+        const auto run_item = [&](std::int64_t item, std::int64_t next, int slot) noexcept {
             std::byte* base = passes_.scratch + passes_.schedule.slots_offset + slot * passes_.schedule.slot_bytes;
             const std::int64_t first = item * step;
-            run_range(range_scratch(passes_.schedule.range, base, first, std::min(step, channels - first)),
-                      at_offset<double>(base, passes_.schedule.levels_offset));
-        });
+            RangeScratch scratch = range_scratch(passes_.schedule.range, base, first, std::min(step, channels - first));
+            scratch.range.next_first = next < items ? next * step : first;
+            run_range(scratch, at_offset<double>(base, passes_.schedule.levels_offset));
+        };
+        if (passes_.schedule.prefetch) {
+            runtime::parallel_for_looking_ahead(passes_.schedule.threads, items, run_item);
+        } else {
+            runtime::parallel_for(passes_.schedule.threads, items,
+                                  [&](std::int64_t item, int slot) noexcept { run_item(item, items, slot); });
+        }
     }
 
   private:

@@ -23,7 +23,7 @@ T* at_offset(std::byte* base, std::int64_t offset) {
 inline RangeScratch range_scratch(const plan::RangeScratch& layout, std::byte* base, std::int64_t first,
                                   std::int64_t count) {
     RangeScratch scratch{};
-    scratch.range.first = first;
+    scratch.range.first = scratch.range.next_first = first;
     scratch.range.count = count;
     for (std::size_t i = 0; i < layout.sums.size(); ++i) {
         scratch.range.sums[i] = {at_offset<double>(base, layout.sums[i][0]),

@@ -115,17 +115,21 @@ void Steps::expand(const RangeScratch& scratch) const {
     }
 }
 
+std::int64_t Steps::ahead(const RangeScratch& scratch) const {
+    return (scratch.range.next_first - scratch.range.first) * passes_.geometry.columns_per_channel;
+}
+
 void Steps::apply_plane_rows(const RangeScratch& scratch, std::int64_t channel, const Block& block) const {
     const std::int64_t plane = (scratch.range.first + channel) * passes_.geometry.columns_per_channel;
     operation_.apply(Pattern::uniform, {block.row, block.rows, plane + block.column, block.columns},
-                     advance(scratch.range.coefficients, channel));
+                     advance(scratch.range.coefficients, channel), ahead(scratch));
 }
 
 void Steps::apply_image(const RangeScratch& scratch, std::int64_t row, std::int64_t channel,
                         std::int64_t channels) const {
     const std::int64_t width = passes_.geometry.columns_per_channel;
     operation_.apply(Pattern::planes, {row, 1, (scratch.range.first + channel) * width, channels * width},
-                     advance(scratch.range.coefficients, channel));
+                     advance(scratch.range.coefficients, channel), ahead(scratch));
 }
 
 void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64_t rows) const {
@@ -134,7 +138,7 @@ void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64
     const std::int64_t first_column = scratch.range.first * width;
     if (geometry.kind == MatrixKind::columns) {
         operation_.apply(Pattern::periodic, {row, rows, first_column, scratch.range.count * width},
-                         scratch.column_coefficients);
+                         scratch.column_coefficients, 0);
         return;
     }
     // Where planes end within a cache line, the neighbours are best written together.
@@ -155,7 +159,7 @@ void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64
 void Steps::apply_tail(const RangeScratch& scratch) const {
     if (passes_.geometry.tail_columns > 0) {
         operation_.apply(Pattern::periodic, {passes_.geometry.rows, 1, 0, passes_.geometry.tail_columns},
-                         scratch.column_coefficients);
+                         scratch.column_coefficients, 0);
     }
 }
 

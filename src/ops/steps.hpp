@@ -37,6 +37,8 @@ class Steps {
     void apply_plane_rows(const RangeScratch& scratch, std::int64_t channel, const plan::Block& block) const;
 
   private:
+    // From an element to the same one of the range that the same thread takes next; 0 if there is none.
+    std::int64_t ahead(const RangeScratch& scratch) const;
     void expand(const RangeScratch& scratch) const;
     void fold_interleaved(SumKind kind, const ChannelRange& range, const ColumnSums& result,
                           const ColumnSums& columns) const;

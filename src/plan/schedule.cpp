@@ -165,7 +165,7 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
 std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                            const Machine& machine) {
     const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
-    const std::int64_t slab_bytes = machine.l2_bytes / (geometry.short_planes && !schedule.stream ? 8 : 2);
+    const std::int64_t slab_bytes = machine.l2_bytes / (geometry.short_planes && !schedule.prefetch ? 8 : 2);
     std::int64_t channels = std::clamp<std::int64_t>(slab_bytes / channel_bytes, 1, kMaxSlabChannels);
     if (schedule.threads > 1) {
         channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));

@@ -15,19 +15,29 @@ namespace {
 // core, delays nobody.
 class ItemQueue {
   public:
-    ItemQueue(std::int64_t items, ParallelBody body, const void* context)
-        : items_(items), body_(body), context_(context) {}
+    ItemQueue(std::int64_t items, Lookahead lookahead, ParallelBody body, const void* context)
+        : items_(items), lookahead_(lookahead), body_(body), context_(context) {}
 
     void work(int slot) noexcept {
-        for (std::int64_t item = next_.fetch_add(1, std::memory_order_relaxed); item < items_;
-             item = next_.fetch_add(1, std::memory_order_relaxed)) {
-            body_(context_, item, slot);
+        std::int64_t item = take();
+        while (item < items_) {
+            if (lookahead_ == Lookahead::one_item) {
+                const std::int64_t next = take();
+                body_(context_, item, std::min(next, items_), slot);
+                item = next;
+            } else {
+                body_(context_, item, items_, slot);
+                item = take();
+            }
         }
     }
 
   private:
+    std::int64_t take() noexcept { return next_.fetch_add(1, std::memory_order_relaxed); }
+
     alignas(64) std::atomic<std::int64_t> next_{0};
     alignas(64) std::int64_t items_;
+    Lookahead lookahead_;
     ParallelBody body_;
     const void* context_;
 };
@@ -51,15 +61,16 @@ void run_on_arena(int threads, ItemQueue& queue) {
 
 int available_threads() { return std::max(1, tbb::this_task_arena::max_concurrency()); }
 
-void parallel_run(int threads, std::int64_t items, ParallelBody body, const void* context) noexcept {
+void parallel_run(int threads, std::int64_t items, Lookahead lookahead, ParallelBody body,
+                  const void* context) noexcept {
     threads = static_cast<int>(std::min<std::int64_t>(threads, items));
     if (threads <= 1) {
         for (std::int64_t item = 0; item < items; ++item) {
-            body(context, item, 0);
+            body(context, item, item + 1, 0);
         }
         return;
     }
-    ItemQueue queue(items, body, context);
+    ItemQueue queue(items, lookahead, body, context);
     try {
         run_on_arena(threads, queue);
     } catch (...) {

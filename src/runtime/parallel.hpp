@@ -10,20 +10,41 @@ namespace bnorm::runtime {
 // How many threads the caller's oneTBB arena has; at least 1.
 int available_threads();
 
-using ParallelBody = void (*)(const void* context, std::int64_t item, int slot);
+using ParallelBody = void (*)(const void* context, std::int64_t item, std::int64_t next, int slot);
 
-// Calls body(context, item, slot) once for each item of [0, items), on up to `threads` threads of the caller's arena,
-// and returns when all are done. Items start in order. `slot`, in [0, threads), is distinct among bodies that run at
-// the same time. The caller's thread works from the first instant and can finish alone: whoever arrives late finds
-// nothing left. Never throws; the body must not either.
-void parallel_run(int threads, std::int64_t items, ParallelBody body, const void* context) noexcept;
+// Whether a thread learns, while it is at an item, which one it takes up next. It then keeps one back from the others:
+// at the end of the items that may cost as much as one of them takes.
+enum class Lookahead { none, one_item };
 
+// Calls body(context, item, next, slot) once for each item of [0, items), on up to `threads` threads of the caller's
+// arena, and returns when all are done. Items start in order. `next` is the thread's next item, `items` if there is
+// none or no lookahead. `slot`, in [0, threads), is distinct among bodies that run at the same time. The caller's
+// thread works from the first instant and can finish alone: whoever arrives late finds nothing left. Never throws; the
+// body must not either.
+void parallel_run(int threads, std::int64_t items, Lookahead lookahead, ParallelBody body,
+                  const void* context) noexcept;
+
+// body(item, slot)
 template <class Body>
 void parallel_for(int threads, std::int64_t items, const Body& body) noexcept {
     static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, int>);
     parallel_run(
-        threads, items,
-        [](const void* context, std::int64_t item, int slot) { (*static_cast<const Body*>(context))(item, slot); },
+        threads, items, Lookahead::none,
+        [](const void* context, std::int64_t item, std::int64_t, int slot) {
+            (*static_cast<const Body*>(context))(item, slot);
+        },
+        &body);
+}
+
+// body(item, next, slot)
+template <class Body>
+void parallel_for_looking_ahead(int threads, std::int64_t items, const Body& body) noexcept {
+    static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, std::int64_t, int>);
+    parallel_run(
+        threads, items, Lookahead::one_item,
+        [](const void* context, std::int64_t item, std::int64_t next, int slot) {
+            (*static_cast<const Body*>(context))(item, next, slot);
+        },
         &body);
 }
 
