@@ -14,7 +14,7 @@ void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, do
     range.coefficients[kShift][index] = static_cast<float>(beta - scale * (mean - center));
 }
 
-// The masks of long planes start at a byte each, which the kernel for several planes does not know.
+// The masks of planes that are not joined start at a byte each, which the kernel for several planes does not know.
 void Forward::apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const {
     const std::int64_t width = execution_.passes.geometry.columns_per_channel;
     for (std::int64_t c = 0; c < block.columns; c += width) {
@@ -25,7 +25,7 @@ void Forward::apply_each_plane(const plan::Block& block, const Coefficients& coe
 void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                     std::int64_t ahead) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
-    if (pattern == Pattern::planes && tensors_.mask != nullptr && !geometry.short_planes) {
+    if (pattern == Pattern::planes && tensors_.mask != nullptr && !geometry.joined_planes) {
         apply_each_plane(block, coefficients, ahead);
         return;
     }

@@ -46,7 +46,7 @@ class Operation {
     virtual int reductions() const = 0;
     virtual SumKind sum_kind(int reduction) const = 0;
     virtual bool applies() const = 0;
-    // Whether apply is at its best on long planes of several channels at once; on short ones it always is.
+    // Whether apply takes planes of several channels at once even if they are not joined_planes.
     virtual bool takes_planes() const { return false; }
     // How many of the coefficients, counted from kCenter, are in use.
     virtual int coefficients() const = 0;

@@ -188,7 +188,7 @@ class ByParts {
             apply_in_order();
             return;
         }
-        if (geometry.kind == MatrixKind::planes && !geometry.short_planes) {
+        if (geometry.kind == MatrixKind::planes) {
             apply_planes();
             return;
         }
@@ -202,10 +202,13 @@ class ByParts {
 
     void apply_in_order() const noexcept {
         const plan::Geometry& geometry = passes_.geometry;
-        const plan::BlockGrid items = {geometry.rows, geometry.channels, 1, passes_.schedule.apply_channels};
+        const plan::BlockGrid items = {geometry.rows, geometry.channels, passes_.schedule.apply_rows,
+                                       passes_.schedule.apply_channels};
         runtime::parallel_for(passes_.schedule.threads, items.count(), [&](std::int64_t item, int) noexcept {
-            const plan::Block channels = items.at(item);
-            steps_.apply_image(scratch_, channels.row, channels.column, channels.columns);
+            const plan::Block images = items.at(item);
+            for (std::int64_t row = images.row; row < images.row + images.rows; ++row) {
+                steps_.apply_image(scratch_, row, images.column, images.columns);
+            }
         });
     }
 

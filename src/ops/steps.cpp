@@ -142,7 +142,7 @@ void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64
         return;
     }
     // Where planes end within a cache line, the neighbours are best written together.
-    if (geometry.short_planes || (width % plan::kLanes != 0 && operation_.takes_planes())) {
+    if (geometry.joined_planes || (width % plan::kLanes != 0 && operation_.takes_planes())) {
         for (std::int64_t image = row + rows - 1; image >= row; --image) {
             apply_image(scratch, image, 0, scratch.range.count);
         }

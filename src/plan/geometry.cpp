@@ -20,6 +20,9 @@ constexpr std::int64_t kMaxRowLength = 512;
 constexpr std::int64_t kMaxRowLengthOfLargeTensors = 2048;
 constexpr std::int64_t kLargeTensorElements = std::int64_t{1} << 22;
 
+// A unit of joined planes has at most this many elements in the whole batch: two tensors of it stay in half of L2.
+constexpr std::int64_t kMaxUnitElements = 65536;
+
 std::int64_t divide_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
 std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return divide_up(value, multiple) * multiple; }
 
@@ -30,9 +33,12 @@ void make_planes(Geometry& geometry, std::int64_t images, std::int64_t plane) {
     geometry.rows = images;
     geometry.row_length = geometry.channels * plane;
     geometry.columns_per_channel = plane;
-    geometry.short_planes = plane < kMinLongPlane;
-    geometry.mask_row_bytes = geometry.short_planes ? divide_up(geometry.row_length, kLanes) * 2
-                                                    : geometry.channels * (divide_up(plane, kLanes) * 2);
+    const std::int64_t unit = kLanes / std::gcd(plane, kLanes);
+    geometry.joined_planes =
+        plane < kMinLongPlane || (unit > 1 && unit * geometry.elements_per_channel <= kMaxUnitElements);
+    geometry.unit_channels = geometry.joined_planes ? unit : 1;
+    geometry.mask_row_bytes = geometry.joined_planes ? divide_up(geometry.row_length, kLanes) * 2
+                                                     : geometry.channels * (divide_up(plane, kLanes) * 2);
 }
 
 void make_columns(Geometry& geometry, std::int64_t rows, std::int64_t columns_per_channel) {
@@ -98,7 +104,7 @@ std::int64_t split_tree(std::int64_t count) {
 }
 
 std::int64_t Geometry::mask_bit(std::int64_t column) const {
-    if (kind == MatrixKind::planes && !short_planes) {
+    if (kind == MatrixKind::planes && !joined_planes) {
         const std::int64_t plane_bits = divide_up(columns_per_channel, kLanes) * kLanes;
         return column / columns_per_channel * plane_bits + column % columns_per_channel;
     }

@@ -57,8 +57,10 @@ struct Geometry {
     std::int64_t x_stride = 0; // in elements, from row to row
     std::int64_t y_stride = 0;
     std::int64_t residual_stride = 0;
-    // planes: whether the elementwise pass always takes whole units of 16 channels, whose masks are one run of bits.
-    bool short_planes = false;
+    // planes: whether the elementwise pass takes the planes of several channels as one run, and in multiples of so many
+    // channels, whose outputs are whole cache lines and whose masks one run of bits.
+    bool joined_planes = false;
+    std::int64_t unit_channels = 1;
     std::int64_t mask_row_bytes = 0;
     BlockGrid grid; // planes: of each channel; columns: of all, whose columns_per_block is row_length
 
@@ -70,7 +72,7 @@ struct Geometry {
 constexpr std::int64_t kLanes = 16;
 // Planes shorter than this are summed column by column instead: most of a vector would be tail.
 constexpr std::int64_t kMinPlane = 16;
-// Planes shorter than this are written 16 channels at a time, without tails.
+// Planes shorter than this are always joined.
 constexpr std::int64_t kMinLongPlane = 96;
 // load_mask of the kernels reads up to three bytes past the last one it needs.
 constexpr std::int64_t kMaskSpareBytes = 4;

@@ -139,6 +139,23 @@ void choose_parts(const Geometry& geometry, Schedule& schedule) {
     }
 }
 
+// How many planes of an image an elementwise item takes, in the order of memory: whole units; 0: a unit is too large.
+std::int64_t planes_in_order(const Geometry& geometry, int threads) {
+    const std::int64_t items = threads > 1 ? threads * kItemsPerThread : 1;
+    const std::int64_t elements = std::min(kApplyBytes / kElementBytes, geometry.elements() / items);
+    const std::int64_t channels = elements / geometry.columns_per_channel;
+    return channels >= geometry.channels ? geometry.channels
+                                         : channels / geometry.unit_channels * geometry.unit_channels;
+}
+
+void set_planes_in_order(const Geometry& geometry, std::int64_t channels, Schedule& schedule) {
+    schedule.apply_channels = channels;
+    set_apply_size(geometry, geometry.row_length, schedule.threads, schedule);
+    if (channels < geometry.channels) {
+        schedule.apply_rows = 1;
+    }
+}
+
 void schedule_by_parts(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
     schedule.strategy = Strategy::by_parts;
     choose_parts(geometry, schedule);
@@ -155,9 +172,13 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
                               static_cast<std::int64_t>(sizeof(double));
     }
     schedule.scratch_bytes = schedule.slots_offset + schedule.slot_bytes * schedule.threads;
-    const bool whole_rows = geometry.kind == MatrixKind::columns || geometry.short_planes;
+    const bool whole_rows = geometry.kind == MatrixKind::columns;
     set_apply_size(geometry, whole_rows ? geometry.row_length : geometry.columns_per_channel, schedule.threads,
                    schedule);
+    if (geometry.joined_planes) {
+        const std::int64_t unit = std::min(geometry.unit_channels, geometry.channels);
+        set_planes_in_order(geometry, std::max(planes_in_order(geometry, schedule.threads), unit), schedule);
+    }
 }
 
 // As many channels as stay in half of L2 between the passes, but at least four items a thread. Short planes that are in
@@ -165,15 +186,13 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
 std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                            const Machine& machine) {
     const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
-    const std::int64_t slab_bytes = machine.l2_bytes / (geometry.short_planes && !schedule.prefetch ? 8 : 2);
+    const std::int64_t slab_bytes =
+        machine.l2_bytes / (geometry.columns_per_channel < kMinLongPlane && !schedule.prefetch ? 8 : 2);
     std::int64_t channels = std::clamp<std::int64_t>(slab_bytes / channel_bytes, 1, kMaxSlabChannels);
     if (schedule.threads > 1) {
         channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));
     }
-    if (geometry.short_planes) {
-        channels = round_up(channels, kLanes);
-    }
-    return std::min(channels, geometry.channels);
+    return std::min(round_up(channels, geometry.unit_channels), geometry.channels);
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
@@ -182,18 +201,14 @@ bool schedule_in_order(const Geometry& geometry, const Workload& workload, Sched
     if (!workload.in_order) {
         return false;
     }
-    const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
-    const std::int64_t share = geometry.elements() / items;
-    const std::int64_t item = std::min(kApplyBytes / kElementBytes, share) / geometry.columns_per_channel;
+    const std::int64_t channels = planes_in_order(geometry, schedule.threads);
     Schedule in_order = schedule;
     schedule_by_parts(geometry, workload, in_order);
-    // Whole units of channels, whose masks are whole bytes.
-    const std::int64_t channels = geometry.short_planes ? item / kLanes * kLanes : item;
     if (channels == 0 || in_order.scratch_bytes > scratch_limit(geometry, schedule.threads)) {
         return false;
     }
     schedule = in_order;
-    schedule.apply_channels = std::min(channels, geometry.channels);
+    set_planes_in_order(geometry, channels, schedule);
     return true;
 }
 

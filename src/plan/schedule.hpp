@@ -56,7 +56,7 @@ struct Schedule {
     std::int64_t panel_columns = 0;     // by_parts, columns: of one reduction item; planes: one channel
     std::int64_t apply_rows = 1;        // rows (columns of a plane: apply_columns) that one elementwise call takes
     std::int64_t apply_columns = 0;
-    std::int64_t apply_channels = 0; // planes in the order of memory: of one image, in one call; 0: not so
+    std::int64_t apply_channels = 0; // planes in the order of memory: of an image, in one call; 0: not so
 
     RangeScratch range;               // by_channels: in each slot; by_parts: once
     std::int64_t partials_offset = 0; // by_parts: [part][2][partial_columns]; planes [channel][part][2]
