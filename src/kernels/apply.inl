@@ -57,6 +57,13 @@ BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::in
     store_lanes<kWhole, kStream>(row.y + column, activate<Variant::activation>(v, parameters.activation), lanes);
 }
 
+template <class Variant>
+BNORM_INLINE void prefetch_residual(const float* address, std::int64_t ahead) {
+    if (Variant::residual) {
+        prefetch_ahead(address, ahead);
+    }
+}
+
 template <int kVariant>
 BNORM_KERNEL void apply_uniform(const Apply& arguments) {
     using Variant = ApplyVariant<kVariant>;
@@ -72,6 +79,7 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
         }
         for (; c + kWidth <= task.columns; c += kWidth) {
             prefetch_ahead(row.x + c, task.ahead);
+            prefetch_residual<Variant>(row.residual + c, task.residual_ahead);
             apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
         }
         if (c < task.columns) {
@@ -132,6 +140,7 @@ BNORM_KERNEL void apply_planes(const Apply& arguments) {
         const std::int64_t end = (plane + 1) * task.columns;
         for (; i + kWidth <= end; i += kWidth) {
             prefetch_ahead(run.x + i, task.ahead);
+            prefetch_residual<Variant>(run.residual + i, task.residual_ahead);
             apply_vector<Variant, true, Variant::stream>(run, i, kWidth, parameters);
         }
         if (plane + 1 == task.rows) {

@@ -40,8 +40,8 @@ constexpr int kGates = 6;
 
 // y = act(fma(x - center, scale, shift) + residual)
 //
-// `ahead`, if it is not 0: elements from x (and dy) to what will be read soon, which uniform and planes kernels fetch
-// meanwhile; it need not be readable.
+// `ahead` and `residual_ahead`, if not 0: elements from x (and dy) and from residual to what will be read soon, which
+// uniform and planes kernels fetch meanwhile; it need not be readable.
 struct Apply {
     const float* x;
     const float* residual;
@@ -58,6 +58,7 @@ struct Apply {
     const float* shift;
     float activation_parameter;
     std::int64_t ahead;
+    std::int64_t residual_ahead;
 };
 
 // sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten.

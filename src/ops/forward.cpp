@@ -46,6 +46,9 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
     task.scale = coefficients[kScale];
     task.shift = coefficients[kShift];
     task.ahead = ahead;
+    // The next image's, which is read for the first time: a uniform kernel goes on to it itself; planes are taken image
+    // by image, the last first.
+    task.residual_ahead = ahead == 0 ? 0 : (planes ? -task.residual_stride : task.residual_stride);
     task.activation_parameter = execution_.problem.activation_parameter;
 
     const kernels::KernelTable& kernels = execution_.passes.kernels;
