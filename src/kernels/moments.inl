@@ -284,12 +284,15 @@ struct ColumnSums {
     float* largest;
 };
 
-template <bool kWhole>
+template <bool kWhole, bool kPrefetch>
 BNORM_INLINE void sum_eight_rows(const float* x, std::int64_t row_stride, std::int64_t columns, const ColumnSums& sums,
                                  std::int64_t c) {
     const F32 shift = load(sums.shifts + c);
     const F32Sums group = sum_eight([&](std::int64_t k) {
         const float* address = x + k * row_stride + c;
+        if (kPrefetch) {
+            prefetch(address + kGroup * row_stride);
+        }
         return (kWhole ? load(address) : load_first(address, columns - c)) - shift;
     });
     add_group(group, sums.s1 + c, sums.s2 + c, sums.largest + c);
@@ -316,16 +319,17 @@ BNORM_INLINE void sum_few_rows(const Rows& block, const ColumnSums& sums) {
     }
 }
 
+template <bool kPrefetch>
 BNORM_INLINE void sum_columns(const Rows& block, const ColumnSums& sums) {
     std::int64_t row = 0;
     for (; row + kGroup <= block.rows; row += kGroup) {
         const float* x = block.x + row * block.row_stride;
         std::int64_t c = 0;
         for (; c + kWidth <= block.columns; c += kWidth) {
-            sum_eight_rows<true>(x, block.row_stride, block.columns, sums, c);
+            sum_eight_rows<true, kPrefetch>(x, block.row_stride, block.columns, sums, c);
         }
         if (c < block.columns) {
-            sum_eight_rows<false>(x, block.row_stride, block.columns, sums, c);
+            sum_eight_rows<false, kPrefetch>(x, block.row_stride, block.columns, sums, c);
         }
     }
     if (row < block.rows) {
@@ -388,7 +392,7 @@ BNORM_RARE void sum_columns_again(const Rows& block, std::int64_t c, std::uint32
 }
 
 BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                                   double* mean, double* m2) {
+                                   bool prefetch_rows, double* mean, double* m2) {
     const Rows block = {x, rows, row_stride, columns};
     alignas(64) float shifts[kMaxMomentColumns + kLanes];
     alignas(64) float largest[kMaxMomentColumns + kLanes];
@@ -405,8 +409,10 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
     }
     if (few) {
         sum_few_rows(block, sums);
+    } else if (prefetch_rows) {
+        sum_columns<true>(block, sums);
     } else {
-        sum_columns(block, sums);
+        sum_columns<false>(block, sums);
     }
     for (std::int64_t c = 0; c < columns; c += kWidth) {
         const std::uint32_t refused = close_columns(static_cast<double>(rows), few, sums, c);

@@ -50,8 +50,12 @@ inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern,
                            double* m2) {
     const std::int64_t stride = passes.geometry.x_stride;
     const float* address = block_address(static_cast<const float*>(x), stride, block);
-    const auto kernel = pattern == Pattern::uniform ? passes.kernels.moments_uniform : passes.kernels.moments_periodic;
-    kernel(address, block.rows, stride, block.columns, mean, m2);
+    if (pattern == Pattern::uniform) {
+        passes.kernels.moments_uniform(address, block.rows, stride, block.columns, mean, m2);
+    } else {
+        passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.schedule.from_memory, mean,
+                                        m2);
+    }
 }
 
 } // namespace bnorm::ops
