@@ -116,11 +116,12 @@ constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool
 }
 
 struct KernelTable {
-    // Mean and M2 = sum((x-mean)^2) of all elements.
+    // Mean and M2 = sum((x-mean)^2) of all elements. ahead: how many elements further to fetch meanwhile; 0 for x that
+    // is in a cache, where fetching ahead costs more than it gains.
     void (*moments_uniform)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                            double* mean, double* m2);
+                            std::int64_t ahead, double* mean, double* m2);
     // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of
-    // kLanes. prefetch_rows: whether x comes from memory (from caches, fetching ahead costs more than it gains).
+    // kLanes. prefetch_rows: whether x comes from memory.
     void (*moments_periodic)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
                              bool prefetch_rows, double* mean, double* m2);
     // Merges b into a; arrays are readable and writable up to the next multiple of kLanes.

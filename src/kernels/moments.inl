@@ -122,6 +122,8 @@ BNORM_INLINE float sample_mean(const Rows& block) {
     return sum_lanes(lanes) / static_cast<float>(samples * kLanes);
 }
 
+constexpr std::int64_t kStepElements = kGroup * kLanes;
+
 struct LaneSums {
     alignas(64) double s1[kLanes];
     alignas(64) double s2[kLanes];
@@ -145,18 +147,38 @@ BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, F32 shift, L
     }
 }
 
+BNORM_INLINE void sum_step(const float* x, F32 shift, LaneSums& sums) {
+    for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
+        const float* address = x + lane;
+        const F32Sums group = sum_eight([&](std::int64_t k) { return load(address + k * kLanes) - shift; });
+        add_group(group, sums.s1 + lane, sums.s2 + lane, sums.largest + lane);
+    }
+}
+
 BNORM_INLINE void sum_row(const float* x, std::int64_t columns, F32 shift, LaneSums& sums) {
-    constexpr std::int64_t kStep = kGroup * kLanes;
     std::int64_t i = 0;
-    for (; i + kStep <= columns; i += kStep) {
-        for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-            const float* address = x + i + lane;
-            const F32Sums group = sum_eight([&](std::int64_t k) { return load(address + k * kLanes) - shift; });
-            add_group(group, sums.s1 + lane, sums.s2 + lane, sums.largest + lane);
-        }
+    for (; i + kStepElements <= columns; i += kStepElements) {
+        sum_step(x + i, shift, sums);
     }
     if (i < columns) {
         sum_row_end(x + i, columns - i, shift, sums);
+    }
+}
+
+// Out of line: the loop of sum_row keeps its registers.
+BNORM_RARE void sum_rows_ahead(const Rows& block, std::int64_t ahead, F32 shift, LaneSums& sums) {
+    for (std::int64_t row = 0; row < block.rows; ++row) {
+        const float* x = block.x + row * block.row_stride;
+        std::int64_t i = 0;
+        for (; i + kStepElements <= block.columns; i += kStepElements) {
+            for (std::int64_t k = 0; k < kStepElements; k += kLanes) {
+                prefetch(x + i + ahead + k);
+            }
+            sum_step(x + i, shift, sums);
+        }
+        if (i < block.columns) {
+            sum_row_end(x + i, block.columns - i, shift, sums);
+        }
     }
 }
 
@@ -239,7 +261,7 @@ BNORM_INLINE Moments close_block(const Rows& block, float shift, LaneSums& sums)
 }
 
 BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                                  double* mean, double* m2) {
+                                  std::int64_t ahead, double* mean, double* m2) {
     const Rows block = {x, rows, row_stride, columns};
     if (rows * columns < kFewElements) {
         const Moments moments = moments_around(block, x[0]);
@@ -249,8 +271,12 @@ BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_
     }
     const float shift = sample_mean(block);
     LaneSums sums = {};
-    for (std::int64_t row = 0; row < rows; ++row) {
-        sum_row(x + row * row_stride, columns, F32(shift), sums);
+    if (ahead != 0) {
+        sum_rows_ahead(block, ahead, F32(shift), sums);
+    } else {
+        for (std::int64_t row = 0; row < rows; ++row) {
+            sum_row(x + row * row_stride, columns, F32(shift), sums);
+        }
     }
     const Moments moments = close_block(block, shift, sums);
     *mean = moments.mean;
