@@ -159,23 +159,37 @@ class ByParts {
                                   advance(scratch_.column_coefficients, column), part * schedule.blocks_per_part,
                                   blocks_of_part(part), partial(part, column), levels);
         });
-        merge_parts(operation_.sum_kind(reduction), 0, schedule.parts);
+        merge_columns_of_parts(operation_.sum_kind(reduction));
         const ColumnSums all = partial(0, 0);
         steps_.fold_columns(reduction, scratch_, all);
     }
 
+    // Few merges are done sooner than other threads are woken.
+    void merge_columns_of_parts(SumKind kind) const noexcept {
+        constexpr std::int64_t kFewMerges = 32768;
+        constexpr std::int64_t kPanel = 128;
+        const plan::Schedule& schedule = passes_.schedule;
+        const std::int64_t columns = passes_.geometry.row_length;
+        const std::int64_t step = schedule.parts * columns <= kFewMerges ? columns : kPanel;
+        runtime::parallel_for(schedule.threads, divide_up(columns, step), [&](std::int64_t item, int) noexcept {
+            const std::int64_t column = item * step;
+            merge_parts(kind, column, std::min(step, columns - column), 0, schedule.parts);
+        });
+    }
+
     // In place: the sums of the subtree end up in its first part. Returns its rows.
-    double merge_parts(SumKind kind, std::int64_t first, std::int64_t count) const {
+    double merge_parts(SumKind kind, std::int64_t column, std::int64_t columns, std::int64_t first,
+                       std::int64_t count) const {
         if (count == 1) {
             const plan::BlockGrid& grid = passes_.geometry.grid;
             const std::int64_t row = first * passes_.schedule.blocks_per_part * grid.rows_per_block;
             return static_cast<double>(std::min(blocks_of_part(first) * grid.rows_per_block, grid.rows - row));
         }
         const std::int64_t left = plan::split_tree(count);
-        const double rows_a = merge_parts(kind, first, left);
-        const double rows_b = merge_parts(kind, first + left, count - left);
-        merge_columns(passes_.kernels, kind, passes_.geometry.row_length, rows_a, partial(first, 0), rows_b,
-                      partial(first + left, 0));
+        const double rows_a = merge_parts(kind, column, columns, first, left);
+        const double rows_b = merge_parts(kind, column, columns, first + left, count - left);
+        merge_columns(passes_.kernels, kind, columns, rows_a, partial(first, column), rows_b,
+                      partial(first + left, column));
         return rows_a + rows_b;
     }
 

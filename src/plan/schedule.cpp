@@ -18,6 +18,8 @@ constexpr std::int64_t kScratchPerThread = 64 * kKibi;
 // kernels::kMaxMomentColumns
 constexpr std::int64_t kMaxPanelColumns = 512;
 constexpr std::int64_t kMinPanelColumns = 128;
+// Narrower ones only so that no thread is left without work: a cache line of each row.
+constexpr std::int64_t kLeastPanelColumns = 16;
 // A thread's panel, where channels are taken whole: 256 bytes of each row, so that a page holds more than one line of
 // it.
 constexpr std::int64_t kMinPanelChannels = 64;
@@ -80,20 +82,65 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
     return range;
 }
 
-// `threads`: how many share the items. Each gets several, all of a size, so that none is left with much more than its
-// part.
+// ---- how evenly items spread ----------------------------------------------------------------------------------------
+
+// What the busiest thread gets is bounded by its number of items, and by an even share plus one item (Graham 1966, list
+// scheduling).
+struct Items {
+    std::int64_t count;
+    std::int64_t largest;
+    std::int64_t total;
+
+    std::int64_t busiest(int threads) const {
+        return std::min(divide_up(count, threads) * largest, (total + (threads - 1) * largest) / threads);
+    }
+    // Whether that is within so many percent of an even share.
+    bool within(std::int64_t percent, int threads) const {
+        return busiest(threads) * threads * 100 <= total * (100 + percent);
+    }
+    bool even(int threads) const { return within(15, threads); }
+
+    static Items cut(std::int64_t total, std::int64_t step, std::int64_t repeats) {
+        return {divide_up(total, step) * repeats, std::min(step, total), total * repeats};
+    }
+};
+
+// The step in which `total`, `repeats` times, is cut into items: in whole units, at most `most` (but one unit), and the
+// largest that spreads evenly, or else the one that spreads best.
+std::int64_t even_step(std::int64_t total, std::int64_t most, std::int64_t unit, std::int64_t repeats, int threads) {
+    const std::int64_t least = std::max<std::int64_t>(1, divide_up(total, std::max(most / unit * unit, unit)));
+    std::int64_t best = 0;
+    std::int64_t busiest = 0;
+    for (std::int64_t count = least; count <= least + threads * kItemsPerThread; ++count) {
+        const std::int64_t step = round_up(divide_up(total, count), unit);
+        const Items items = Items::cut(total, step, repeats);
+        // A little smaller may be much more even.
+        if (count <= least + threads && items.within(2, threads)) {
+            return step;
+        }
+        if (best == 0 || (items.busiest(threads) < busiest && !Items::cut(total, best, repeats).even(threads))) {
+            best = step;
+            busiest = items.busiest(threads);
+        }
+    }
+    return best;
+}
+
+// `threads`: how many share the items; each gets several.
 void set_apply_size(const Geometry& geometry, std::int64_t columns, int threads, Schedule& schedule) {
     std::int64_t elements = kApplyBytes / kElementBytes;
     if (threads > 1) {
         const std::int64_t share = geometry.elements() / (threads * kItemsPerThread);
         elements = std::clamp(round_up(share, kLanes), kMinApplyBytes / kElementBytes, elements);
     }
-    schedule.apply_columns = std::min(columns, geometry.kind == MatrixKind::planes ? elements : columns);
-    std::int64_t items = divide_up(geometry.rows, std::max<std::int64_t>(1, elements / columns));
-    if (items > threads) {
-        items = round_up(items, threads);
+    schedule.apply_columns = columns;
+    if (geometry.kind == MatrixKind::planes && columns > elements) {
+        schedule.apply_columns = even_step(columns, elements, kLanes, geometry.rows * geometry.channels, threads);
+        schedule.apply_rows = 1;
+        return;
     }
-    schedule.apply_rows = divide_up(geometry.rows, items);
+    schedule.apply_rows = even_step(geometry.rows, std::max<std::int64_t>(1, elements / columns), 1,
+                                    geometry.row_length / columns, threads);
 }
 
 void schedule_by_channels(const Geometry& geometry, const Workload& workload, std::int64_t channels,
@@ -116,27 +163,77 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
     set_apply_size(geometry, channels * geometry.columns_per_channel, 1, schedule);
 }
 
-void choose_parts(const Geometry& geometry, Schedule& schedule) {
+// ---- by parts -------------------------------------------------------------------------------------------------------
+
+// How the blocks of a reduction are shared: in parts of so many, each for so many columns (planes: for one channel).
+struct Parts {
+    std::int64_t panel_columns;
+    std::int64_t blocks;
+};
+
+Items items_of(const Geometry& geometry, const Parts& parts) {
     const bool columns = geometry.kind == MatrixKind::columns;
-    const std::int64_t blocks = geometry.grid.count();
-    const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
-    schedule.panel_columns = std::min(geometry.row_length, kMaxPanelColumns);
-    if (columns && divide_up(geometry.row_length, kMaxPanelColumns) * blocks < items) {
-        schedule.panel_columns = std::min(geometry.row_length, kMinPanelColumns);
+    const std::int64_t panels = columns ? divide_up(geometry.row_length, parts.panel_columns) : geometry.channels;
+    const std::int64_t width = columns ? parts.panel_columns : 1;
+    const std::int64_t all = geometry.grid.count() * (columns ? geometry.row_length : geometry.channels);
+    return {panels * divide_up(geometry.grid.count(), parts.blocks), parts.blocks * width, all};
+}
+
+// At least four blocks of 256 rows a part keep 16 bytes of sums a column below 0.4 % of its elements.
+bool sums_fit(const Geometry& geometry, const Parts& parts, int threads) {
+    const std::int64_t part_bytes =
+        padded_columns(geometry, geometry.row_length) * 2 * static_cast<std::int64_t>(sizeof(double));
+    return geometry.kind == MatrixKind::planes || parts.blocks >= 4 ||
+           divide_up(geometry.grid.count(), parts.blocks) * part_bytes <= kScratchPerThread / 2 * threads;
+}
+
+// The largest parts, of panels so wide, that spread evenly and give each thread several items; none: blocks = 0.
+Parts several_parts(const Geometry& geometry, std::int64_t panel_columns, std::int64_t most, int threads) {
+    Parts parts = {std::min(geometry.row_length, panel_columns), most};
+    for (; parts.blocks > 0 && sums_fit(geometry, parts, threads); parts.blocks /= 2) {
+        const Items items = items_of(geometry, parts);
+        if (items.even(threads) && (threads == 1 || items.count >= threads * kItemsPerThread)) {
+            return parts;
+        }
     }
-    const std::int64_t panels = columns ? divide_up(geometry.row_length, schedule.panel_columns) : geometry.channels;
-    const std::int64_t wanted = std::max<std::int64_t>(1, divide_up(items, panels));
-    const std::int64_t most = schedule.threads > 1 ? std::max<std::int64_t>(1, blocks / wanted) : blocks;
-    schedule.blocks_per_part =
-        static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(std::min(most, kMaxPartBlocks))));
-    schedule.parts = divide_up(blocks, schedule.blocks_per_part);
-    // At least four blocks of 256 rows a part keep 16 bytes of sums a column below 0.4 % of its elements.
-    schedule.partial_columns = columns ? padded_columns(geometry, geometry.row_length) : 0;
-    const std::int64_t part_bytes = schedule.partial_columns * 2 * static_cast<std::int64_t>(sizeof(double));
-    while (columns && schedule.blocks_per_part < 4 && schedule.parts * part_bytes > kScratchPerThread / 2) {
-        schedule.blocks_per_part *= 2;
-        schedule.parts = divide_up(blocks, schedule.blocks_per_part);
+    return {0, 0};
+}
+
+// The most even spread, of equal ones the widest panels and the largest parts.
+Parts most_even_parts(const Geometry& geometry, std::int64_t most, int threads) {
+    Parts best = {std::min(geometry.row_length, kMaxPanelColumns), most};
+    for (std::int64_t panel = kMaxPanelColumns; panel >= kLeastPanelColumns; panel /= 2) {
+        Parts parts = {std::min(geometry.row_length, panel), most};
+        for (; parts.blocks > 0 && sums_fit(geometry, parts, threads); parts.blocks /= 2) {
+            if (items_of(geometry, best).even(threads)) {
+                return best;
+            }
+            if (items_of(geometry, parts).busiest(threads) < items_of(geometry, best).busiest(threads)) {
+                best = parts;
+            }
+        }
     }
+    return best;
+}
+
+Parts choose_parts(const Geometry& geometry, int threads) {
+    const std::int64_t most = static_cast<std::int64_t>(
+        std::bit_floor(static_cast<std::uint64_t>(std::min(geometry.grid.count(), kMaxPartBlocks))));
+    for (const std::int64_t panel : {kMaxPanelColumns, kMinPanelColumns}) {
+        const Parts parts = several_parts(geometry, panel, most, threads);
+        if (parts.blocks > 0) {
+            return parts;
+        }
+    }
+    return most_even_parts(geometry, most, threads);
+}
+
+void set_parts(const Geometry& geometry, Schedule& schedule) {
+    const Parts parts = choose_parts(geometry, schedule.threads);
+    schedule.panel_columns = parts.panel_columns;
+    schedule.blocks_per_part = parts.blocks;
+    schedule.parts = divide_up(geometry.grid.count(), parts.blocks);
+    schedule.partial_columns = geometry.kind == MatrixKind::columns ? padded_columns(geometry, geometry.row_length) : 0;
 }
 
 // How many planes of an image an elementwise item takes, in the order of memory: whole units; 0: a unit is too large.
@@ -144,8 +241,11 @@ std::int64_t planes_in_order(const Geometry& geometry, int threads) {
     const std::int64_t items = threads > 1 ? threads * kItemsPerThread : 1;
     const std::int64_t elements = std::min(kApplyBytes / kElementBytes, geometry.elements() / items);
     const std::int64_t channels = elements / geometry.columns_per_channel;
-    return channels >= geometry.channels ? geometry.channels
-                                         : channels / geometry.unit_channels * geometry.unit_channels;
+    if (channels >= geometry.channels) {
+        return geometry.channels;
+    }
+    const std::int64_t most = channels / geometry.unit_channels * geometry.unit_channels;
+    return most == 0 ? 0 : even_step(geometry.channels, most, geometry.unit_channels, geometry.rows, threads);
 }
 
 void set_planes_in_order(const Geometry& geometry, std::int64_t channels, Schedule& schedule) {
@@ -158,7 +258,7 @@ void set_planes_in_order(const Geometry& geometry, std::int64_t channels, Schedu
 
 void schedule_by_parts(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
     schedule.strategy = Strategy::by_parts;
-    choose_parts(geometry, schedule);
+    set_parts(geometry, schedule);
     schedule.range = make_range(geometry, workload, Strategy::by_parts, geometry.channels);
     schedule.partials_offset = schedule.range.bytes;
     schedule.slots_offset = schedule.partials_offset;
@@ -192,7 +292,24 @@ std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, c
     if (schedule.threads > 1) {
         channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));
     }
-    return std::min(round_up(channels, geometry.unit_channels), geometry.channels);
+    return std::min(even_step(geometry.channels, round_up(channels, geometry.unit_channels), geometry.unit_channels, 1,
+                              schedule.threads),
+                    geometry.channels);
+}
+
+// Whole channels may spread unevenly, but what a slab keeps in L2 is not read again: they are taken as long as the
+// busiest thread moves no more than it would by parts.
+bool slabs_are_better(const Geometry& geometry, const Workload& workload, const Machine& machine,
+                      const Schedule& schedule, std::int64_t channels) {
+    const Items items = Items::cut(geometry.channels, channels, 1);
+    if (items.even(schedule.threads)) {
+        return true;
+    }
+    const std::int64_t slab_bytes = channels * geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
+    const bool kept = workload.applies && slab_bytes <= machine.l2_bytes;
+    const int read_again = kept ? workload.reductions * workload.cached_tensors : 0;
+    return items.busiest(schedule.threads) * schedule.threads * workload.streams <=
+           items.total * (workload.streams + read_again);
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
@@ -217,11 +334,10 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
         return;
     }
     const std::int64_t channels = slab_channels(geometry, workload, schedule, machine);
-    const std::int64_t items = divide_up(geometry.channels, channels);
-    if (schedule.threads > 1 && items < std::int64_t{2} * schedule.threads && items != schedule.threads) {
-        schedule_by_parts(geometry, workload, schedule);
-    } else {
+    if (slabs_are_better(geometry, workload, machine, schedule, channels)) {
         schedule_by_channels(geometry, workload, channels, schedule);
+    } else {
+        schedule_by_parts(geometry, workload, schedule);
     }
 }
 
