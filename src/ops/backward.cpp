@@ -1,23 +1,35 @@
 // Backward: (moments of x, if forward's were not kept,) gradient sums; finish: dgamma, dbeta, coefficients; apply.
 #include "ops/backward.hpp"
 
-#include "ops/statistics.hpp"
+#include <algorithm>
 
 namespace bnorm::ops {
 namespace {
 
 // What sum(dy'*(x-center)) is about the mean itself.
-double about_mean(double sum_dy, double sum_about_center, double mean) {
-    return sum_about_center - (mean - center_of(mean)) * sum_dy;
+void about_mean(const double* sum_dy, const double* sum_about_center, const double* mean, std::int64_t count,
+                double* result) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        result[i] = sum_about_center[i] - (mean[i] - center_of(mean[i])) * sum_dy[i];
+    }
 }
 
-void write_parameter_gradients(float* dgamma, float* dbeta, std::int64_t channel, double inv_std, double sum_dy,
-                               double sum_dy_centered_x) {
-    if (dgamma != nullptr) {
-        dgamma[channel] = static_cast<float>(inv_std * sum_dy_centered_x);
+// Of the channels from `first` on.
+void write_parameter_gradients(float* dgamma, float* dbeta, std::int64_t first, std::int64_t count,
+                               const double* inv_std, const GradientSums& sums) {
+    for (std::int64_t i = 0; dgamma != nullptr && i < count; ++i) {
+        dgamma[first + i] = static_cast<float>(inv_std[i] * sums.dy_centered_x[i]);
     }
-    if (dbeta != nullptr) {
-        dbeta[channel] = static_cast<float>(sum_dy);
+    for (std::int64_t i = 0; dbeta != nullptr && i < count; ++i) {
+        dbeta[first + i] = static_cast<float>(sums.dy[i]);
+    }
+}
+
+void copy_or(const double* values, std::int64_t first, std::int64_t count, double otherwise, double* result) {
+    if (values != nullptr) {
+        std::copy_n(values + first, count, result);
+    } else {
+        std::fill_n(result, count, otherwise);
     }
 }
 
@@ -34,8 +46,8 @@ class Backward final : public Gradient {
     }
 
     void begin(const ChannelRange& range) const override {
-        for (std::int64_t i = 0; !recomputes_ && i < range.count; ++i) {
-            set_coefficients(range, i, statistics(range, i));
+        if (!recomputes_) {
+            finish_statistics(range);
         }
     }
 
@@ -49,12 +61,10 @@ class Backward final : public Gradient {
     }
 
     void finish(int reduction, const ChannelRange& range) const override {
-        for (std::int64_t i = 0; i < range.count; ++i) {
-            if (is_moments(reduction)) {
-                set_coefficients(range, i, statistics(range, i));
-            } else {
-                finish_sums(range.sums[static_cast<std::size_t>(reduction)], range, i);
-            }
+        if (is_moments(reduction)) {
+            finish_statistics(range);
+        } else {
+            finish_sums(range.sums[static_cast<std::size_t>(reduction)], range);
         }
     }
 
@@ -63,26 +73,39 @@ class Backward final : public Gradient {
     bool is_moments(int reduction) const { return recomputes_ && reduction == 0; }
     bool kernels_need_sign() const { return gate_ != kernels::Gate::none && args_.mask == nullptr; }
 
-    void finish_sums(const std::array<double*, 2>& sums, const ChannelRange& range, std::int64_t index) const {
-        const Statistics saved = statistics(range, index);
-        const double sum_dy = sums[0][index];
-        const double centered = about_mean(sum_dy, sums[1][index], saved.mean);
-        const double count = static_cast<double>(execution_.passes.geometry.elements_per_channel);
-        write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, saved.inv_std, sum_dy, centered);
-        if (args_.dx != nullptr) {
-            set_batch_coefficients(range, index, saved, count, sum_dy, centered);
-        }
+    void finish_statistics(const ChannelRange& range) const {
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            set_coefficients(range, index, count, statistics(range, index, count));
+        });
     }
 
-    Statistics statistics(const ChannelRange& range, std::int64_t index) const {
-        const std::int64_t channel = range.first + index;
-        Statistics result = {0.0, 1.0};
-        if (recomputes_) {
-            const double count = static_cast<double>(execution_.passes.geometry.elements_per_channel);
-            result.mean = range.sums[0][0][index];
-            result.inv_std = inverse_std(range.sums[0][1][index] / count, execution_.problem.epsilon);
+    void finish_sums(const std::array<double*, 2>& sums, const ChannelRange& range) const {
+        const double samples = static_cast<double>(execution_.passes.geometry.elements_per_channel);
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            const Statistics saved = statistics(range, index, count);
+            double centered[kChannelsAtOnce];
+            about_mean(sums[0] + index, sums[1] + index, saved.mean, count, centered);
+            const GradientSums group = {sums[0] + index, centered};
+            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, saved.inv_std, group);
+            if (args_.dx != nullptr) {
+                set_batch_coefficients(range, index, count, saved, samples, group);
+            }
+        });
+    }
+
+    // Those that the caller saved, or else those of this execution's own first reduction.
+    Statistics statistics(const ChannelRange& range, std::int64_t index, std::int64_t count) const {
+        Statistics result;
+        copy_or(args_.mean, range.first + index, count, 0.0, result.mean);
+        copy_or(args_.inv_std, range.first + index, count, 1.0, result.inv_std);
+        if (recomputes_ && args_.mean == nullptr) {
+            std::copy_n(range.sums[0][0] + index, count, result.mean);
         }
-        return {value_or(args_.mean, channel, result.mean), value_or(args_.inv_std, channel, result.inv_std)};
+        if (recomputes_ && args_.inv_std == nullptr) {
+            inverse_std(range.sums[0][1] + index, static_cast<double>(execution_.passes.geometry.elements_per_channel),
+                        execution_.problem.epsilon, count, result.inv_std);
+        }
+        return result;
     }
 
     const bnorm_backward_args& args_;
@@ -100,9 +123,9 @@ class BackwardFixed final : public Gradient {
     SumKind sum_kind(int) const override { return SumKind::gradient; }
 
     void begin(const ChannelRange& range) const override {
-        for (std::int64_t i = 0; i < range.count; ++i) {
-            set_coefficients(range, i, statistics(range.first + i));
-        }
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            set_coefficients(range, index, count, statistics(range.first + index, count));
+        });
     }
 
     void reduce(int, Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* first,
@@ -112,18 +135,21 @@ class BackwardFixed final : public Gradient {
 
     void finish(int reduction, const ChannelRange& range) const override {
         const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
-        for (std::int64_t i = 0; i < range.count; ++i) {
-            const Statistics running = statistics(range.first + i);
-            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + i, running.inv_std, sums[0][i],
-                                      about_mean(sums[0][i], sums[1][i], running.mean));
-        }
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            const Statistics running = statistics(range.first + index, count);
+            double centered[kChannelsAtOnce];
+            about_mean(sums[0] + index, sums[1] + index, running.mean, count, centered);
+            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, running.inv_std,
+                                      {sums[0] + index, centered});
+        });
     }
 
   private:
-    Statistics statistics(std::int64_t channel) const {
-        const double variance = static_cast<double>(value_or(args_.running_var, channel, 1.0F));
-        return {static_cast<double>(value_or(args_.running_mean, channel, 0.0F)),
-                inverse_std(variance, execution_.problem.epsilon)};
+    Statistics statistics(std::int64_t first, std::int64_t count) const {
+        Statistics result;
+        running_statistics(args_.running_mean, args_.running_var, execution_.problem.epsilon, first, count, result.mean,
+                           result.inv_std);
+        return result;
     }
 
     const bnorm_backward_fixed_args& args_;
@@ -139,10 +165,12 @@ class GradientSumsOnly final : public Gradient {
     SumKind sum_kind(int) const override { return SumKind::gradient; }
 
     void begin(const ChannelRange& range) const override {
-        for (std::int64_t i = 0; i < range.count; ++i) {
-            const std::int64_t channel = range.first + i;
-            set_coefficients(range, i, {args_.mean[channel], value_or(args_.inv_std, channel, 1.0)});
-        }
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            Statistics statistics;
+            copy_or(args_.mean, range.first + index, count, 0.0, statistics.mean);
+            copy_or(args_.inv_std, range.first + index, count, 1.0, statistics.inv_std);
+            set_coefficients(range, index, count, statistics);
+        });
     }
 
     void reduce(int, Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* first,
@@ -152,11 +180,8 @@ class GradientSumsOnly final : public Gradient {
 
     void finish(int reduction, const ChannelRange& range) const override {
         const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
-        for (std::int64_t i = 0; i < range.count; ++i) {
-            const std::int64_t channel = range.first + i;
-            args_.sum_dy[channel] = sums[0][i];
-            args_.sum_dy_centered_x[channel] = about_mean(sums[0][i], sums[1][i], args_.mean[channel]);
-        }
+        std::copy_n(sums[0], range.count, args_.sum_dy + range.first);
+        about_mean(sums[0], sums[1], args_.mean + range.first, range.count, args_.sum_dy_centered_x + range.first);
     }
 
   private:
@@ -175,15 +200,16 @@ class GradientApplyOnly final : public Gradient {
     void finish(int, const ChannelRange&) const override {}
 
     void begin(const ChannelRange& range) const override {
-        for (std::int64_t i = 0; i < range.count; ++i) {
-            const std::int64_t channel = range.first + i;
-            const Statistics saved = {args_.mean[channel], args_.inv_std[channel]};
-            const double sum_dy = args_.sum_dy[channel];
-            const double centered = args_.sum_dy_centered_x[channel];
-            set_coefficients(range, i, saved);
-            set_batch_coefficients(range, i, saved, args_.count, sum_dy, centered);
-            write_parameter_gradients(args_.dgamma, args_.dbeta, channel, saved.inv_std, sum_dy, centered);
-        }
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            const std::int64_t first = range.first + index;
+            Statistics saved;
+            copy_or(args_.mean, first, count, 0.0, saved.mean);
+            copy_or(args_.inv_std, first, count, 1.0, saved.inv_std);
+            const GradientSums sums = {args_.sum_dy + first, args_.sum_dy_centered_x + first};
+            set_coefficients(range, index, count, saved);
+            set_batch_coefficients(range, index, count, saved, args_.count, sums);
+            write_parameter_gradients(args_.dgamma, args_.dbeta, first, count, saved.inv_std, sums);
+        });
     }
 
   private:

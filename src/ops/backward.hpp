@@ -2,6 +2,7 @@
 #ifndef BNORM_OPS_BACKWARD_HPP
 #define BNORM_OPS_BACKWARD_HPP
 
+#include "ops/statistics.hpp"
 #include "ops/tensors.hpp"
 
 namespace bnorm::ops {
@@ -19,9 +20,15 @@ struct GradientTensors {
 // How dy becomes dy': see kernels/kernel_table.hpp.
 kernels::Gate gate_of(bnorm_activation activation, bool mask);
 
+// Of the channels of one group of for_channels.
 struct Statistics {
-    double mean;
-    double inv_std;
+    double mean[kChannelsAtOnce];
+    double inv_std[kChannelsAtOnce];
+};
+
+struct GradientSums {
+    const double* dy;            // sum(dy')
+    const double* dy_centered_x; // sum(dy'*(x-mean))
 };
 
 // What they share: the sums, the elementwise pass and their coefficients.
@@ -42,11 +49,13 @@ class Gradient : public Operation {
 
     void reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
                          double* sum_dy_centered_x) const;
-    // For the sums and for apply with fixed statistics.
-    void set_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics) const;
-    // For apply through batch statistics; sum_dy_centered_x is about the mean.
-    void set_batch_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics,
-                                double count, double sum_dy, double sum_dy_centered_x) const;
+    // Of `count` channels, at most kChannelsAtOnce, from the index-th of the range: for the sums and for apply with
+    // fixed statistics.
+    void set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
+                          const Statistics& statistics) const;
+    // For apply through batch statistics of so many samples a channel.
+    void set_batch_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
+                                const Statistics& statistics, double samples, const GradientSums& sums) const;
 
     const Execution& execution_;
     const GradientTensors tensors_;

@@ -7,6 +7,10 @@
 namespace bnorm::ops {
 namespace {
 
+float value_or(const float* values, std::int64_t index, float otherwise) {
+    return values != nullptr ? values[index] : otherwise;
+}
+
 // Of bnorm_fold_args and bnorm_fold_weights_args alike.
 template <class Args>
 double scale_of(const Args& args, std::int64_t channel) {

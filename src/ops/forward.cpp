@@ -4,14 +4,22 @@
 
 namespace bnorm::ops {
 
-void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, double mean, double inv_std) const {
-    const std::int64_t channel = range.first + index;
-    const double center = center_of(mean);
-    const double scale = static_cast<double>(value_or(tensors_.gamma, channel, 1.0F)) * inv_std;
-    const double beta = static_cast<double>(value_or(tensors_.beta, channel, 0.0F));
-    range.coefficients[kCenter][index] = static_cast<float>(center);
-    range.coefficients[kScale][index] = static_cast<float>(scale);
-    range.coefficients[kShift][index] = static_cast<float>(beta - scale * (mean - center));
+void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count, const double* mean,
+                               const double* inv_std) const {
+    const ValuesOr gammas(tensors_.gamma, range.first + index, count, 1.0F);
+    const ValuesOr betas(tensors_.beta, range.first + index, count, 0.0F);
+    const float* gamma = gammas.data();
+    const float* beta = betas.data();
+    float* centers = range.coefficients[kCenter] + index;
+    float* scales = range.coefficients[kScale] + index;
+    float* shifts = range.coefficients[kShift] + index;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const double center = center_of(mean[i]);
+        const double scale = static_cast<double>(gamma[i]) * inv_std[i];
+        centers[i] = static_cast<float>(center);
+        scales[i] = static_cast<float>(scale);
+        shifts[i] = static_cast<float>(static_cast<double>(beta[i]) - scale * (mean[i] - center));
+    }
 }
 
 // The masks of planes that are not joined start at a byte each, which the kernel for several planes does not know.

@@ -28,7 +28,9 @@ class Forward : public Operation {
 
   protected:
     ~Forward() = default;
-    void set_coefficients(const ChannelRange& range, std::int64_t index, double mean, double inv_std) const;
+    // Of `count` channels, at most kChannelsAtOnce, from the index-th of the range.
+    void set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count, const double* mean,
+                          const double* inv_std) const;
 
     void apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const;
 

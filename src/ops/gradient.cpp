@@ -1,5 +1,6 @@
+#include <algorithm>
+
 #include "ops/backward.hpp"
-#include "ops/statistics.hpp"
 
 namespace bnorm::ops {
 
@@ -13,28 +14,45 @@ kernels::Gate gate_of(bnorm_activation activation, bool mask) {
     }
 }
 
-void Gradient::set_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics) const {
-    const std::int64_t channel = range.first + index;
-    const double center = center_of(statistics.mean);
-    const double scale = static_cast<double>(value_or(tensors_.gamma, channel, 1.0F)) * statistics.inv_std;
-    const double beta = static_cast<double>(value_or(tensors_.beta, channel, 0.0F));
-    const bool gate_only = tensors_.dx == nullptr && tensors_.dresidual != nullptr;
-    range.coefficients[kCenter][index] = static_cast<float>(center);
-    range.coefficients[kScale][index] = gate_only ? 1.0F : static_cast<float>(scale);
-    range.coefficients[kShift][index] = static_cast<float>(beta - scale * (statistics.mean - center));
-    range.coefficients[kXScale][index] = 0.0F;
-    range.coefficients[kOffset][index] = 0.0F;
+void Gradient::set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
+                                const Statistics& statistics) const {
+    const ValuesOr gammas(tensors_.gamma, range.first + index, count, 1.0F);
+    const ValuesOr betas(tensors_.beta, range.first + index, count, 0.0F);
+    const float* gamma = gammas.data();
+    const float* beta = betas.data();
+    float* centers = range.coefficients[kCenter] + index;
+    float* scales = range.coefficients[kScale] + index;
+    float* shifts = range.coefficients[kShift] + index;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const double center = center_of(statistics.mean[i]);
+        const double scale = static_cast<double>(gamma[i]) * statistics.inv_std[i];
+        centers[i] = static_cast<float>(center);
+        scales[i] = static_cast<float>(scale);
+        shifts[i] = static_cast<float>(static_cast<double>(beta[i]) - scale * (statistics.mean[i] - center));
+    }
+    if (tensors_.dx == nullptr && tensors_.dresidual != nullptr) {
+        std::fill_n(scales, count, 1.0F); // apply only gates
+    }
+    std::fill_n(range.coefficients[kXScale] + index, count, 0.0F);
+    std::fill_n(range.coefficients[kOffset] + index, count, 0.0F);
 }
 
 // dx = A*dy' + B*(x-mean) + D with A = gamma*inv_std, B = -A*inv_std^2*sum(dy'*(x-mean))/m, D = -A*sum(dy')/m
 // (Ioffe and Szegedy 2015, section 3). The kernel subtracts only the center from x: the rest goes into the offset.
-void Gradient::set_batch_coefficients(const ChannelRange& range, std::int64_t index, const Statistics& statistics,
-                                      double count, double sum_dy, double sum_dy_centered_x) const {
-    const double scale = static_cast<double>(value_or(tensors_.gamma, range.first + index, 1.0F)) * statistics.inv_std;
-    const double x_scale = -scale * statistics.inv_std * statistics.inv_std * sum_dy_centered_x / count;
-    const double offset = -scale * sum_dy / count - x_scale * (statistics.mean - center_of(statistics.mean));
-    range.coefficients[kXScale][index] = static_cast<float>(x_scale);
-    range.coefficients[kOffset][index] = static_cast<float>(offset);
+void Gradient::set_batch_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
+                                      const Statistics& statistics, double samples, const GradientSums& sums) const {
+    const ValuesOr gammas(tensors_.gamma, range.first + index, count, 1.0F);
+    const float* gamma = gammas.data();
+    float* x_scales = range.coefficients[kXScale] + index;
+    float* offsets = range.coefficients[kOffset] + index;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const double inv_std = statistics.inv_std[i];
+        const double scale = static_cast<double>(gamma[i]) * inv_std;
+        const double x_scale = -scale * inv_std * inv_std * sums.dy_centered_x[i] / samples;
+        const double rest = statistics.mean[i] - center_of(statistics.mean[i]);
+        x_scales[i] = static_cast<float>(x_scale);
+        offsets[i] = static_cast<float>(-scale * sums.dy[i] / samples - x_scale * rest);
+    }
 }
 
 void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,

@@ -5,7 +5,7 @@
 namespace bnorm::ops {
 namespace {
 
-// `statistics(channel)` gives mean and inv_std.
+// statistics(first, count, mean, inv_std) writes those of channels [first, first + count).
 template <class Statistics>
 class GivenStatistics final : public Forward {
   public:
@@ -18,36 +18,32 @@ class GivenStatistics final : public Forward {
     void finish(int, const ChannelRange&) const override {}
 
     void begin(const ChannelRange& range) const override {
-        for (std::int64_t i = 0; i < range.count; ++i) {
-            const auto [mean, inv_std] = statistics_(range.first + i);
-            set_coefficients(range, i, mean, inv_std);
-        }
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            double mean[kChannelsAtOnce];
+            double inv_std[kChannelsAtOnce];
+            statistics_(range.first + index, count, mean, inv_std);
+            set_coefficients(range, index, count, mean, inv_std);
+        });
     }
 
   private:
     const Statistics& statistics_;
 };
 
-struct MeanAndInvStd {
-    double mean;
-    double inv_std;
-};
-
 } // namespace
 
 void inference(const Execution& execution, const bnorm_inference_args& args) {
-    const auto statistics = [&](std::int64_t channel) {
-        const double variance = static_cast<double>(value_or(args.running_var, channel, 1.0F));
-        return MeanAndInvStd{static_cast<double>(value_or(args.running_mean, channel, 0.0F)),
-                             inverse_std(variance, execution.problem.epsilon)};
+    const auto statistics = [&](std::int64_t first, std::int64_t count, double* mean, double* inv_std) {
+        running_statistics(args.running_mean, args.running_var, execution.problem.epsilon, first, count, mean, inv_std);
     };
     execution.passes.run(
         GivenStatistics(execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}, statistics));
 }
 
 void apply(const Execution& execution, const bnorm_apply_args& args) {
-    const auto statistics = [&](std::int64_t channel) {
-        return MeanAndInvStd{args.mean[channel], args.inv_std[channel]};
+    const auto statistics = [&](std::int64_t first, std::int64_t count, double* mean, double* inv_std) {
+        std::copy_n(args.mean + first, count, mean);
+        std::copy_n(args.inv_std + first, count, inv_std);
     };
     execution.passes.run(
         GivenStatistics(execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}, statistics));

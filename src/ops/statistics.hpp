@@ -1,7 +1,8 @@
-// Scalar formulas in f64, one channel at a time. What every ISA and every path must agree on is written only here.
+// Scalar formulas in f64. What every ISA and every path must agree on is written only here.
 #ifndef BNORM_OPS_STATISTICS_HPP
 #define BNORM_OPS_STATISTICS_HPP
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -37,9 +38,51 @@ inline Sums add_sums(const Sums& a, const Sums& b) {
 
 inline double inverse_std(double variance, double epsilon) { return 1.0 / std::sqrt(variance + epsilon); }
 
-template <class T>
-T value_or(const T* values, std::int64_t index, T otherwise) {
-    return values != nullptr ? values[index] : otherwise;
+// Formulas run over so many channels at a time, each as a loop of its own over arrays, which the compiler vectorizes:
+// divisions and square roots of one channel after the other take longer than the sums of a small tensor.
+constexpr std::int64_t kChannelsAtOnce = 64;
+
+// body(index, count) for groups of at most kChannelsAtOnce channels of `channels`.
+template <class Body>
+void for_channels(std::int64_t channels, const Body& body) {
+    for (std::int64_t index = 0; index < channels; index += kChannelsAtOnce) {
+        body(index, std::min(kChannelsAtOnce, channels - index));
+    }
+}
+
+inline void inverse_std(const double* m2, double samples, double epsilon, std::int64_t count, double* result) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        result[i] = inverse_std(m2[i] / samples, epsilon);
+    }
+}
+
+// kChannelsAtOnce values of an array that may be absent.
+class ValuesOr {
+  public:
+    ValuesOr(const float* values, std::int64_t first, std::int64_t count, float otherwise) : values_(buffer_) {
+        if (values != nullptr) {
+            values_ = values + first;
+        } else {
+            std::fill_n(buffer_, count, otherwise);
+        }
+    }
+    ValuesOr(const ValuesOr&) = delete;
+    ValuesOr& operator=(const ValuesOr&) = delete;
+    const float* data() const { return values_; }
+
+  private:
+    float buffer_[kChannelsAtOnce];
+    const float* values_;
+};
+
+// Mean and inv_std of frozen layers; an absent mean is 0, an absent variance 1.
+inline void running_statistics(const float* running_mean, const float* running_var, double epsilon, std::int64_t first,
+                               std::int64_t count, double* mean, double* inv_std) {
+    const ValuesOr means(running_mean, first, count, 0.0F);
+    const ValuesOr variances(running_var, first, count, 1.0F);
+    std::copy_n(means.data(), count, mean);
+    std::copy_n(variances.data(), count, inv_std);
+    inverse_std(inv_std, 1.0, epsilon, count, inv_std);
 }
 
 // The f32 number that is subtracted from x before anything is multiplied. Near the mean the subtraction is exact
@@ -73,7 +116,20 @@ inline float update_running(float running, double batch, const RunningWeights& w
 
 // What a batch's M2 contributes to the running variance; Bessel's factor of a single element is 1.
 inline double running_batch_variance(double m2, double count, const RunningWeights& weights) {
-    return weights.unbiased && count > 1.0 ? m2 / (count - 1.0) : m2 / count;
+    return m2 / (weights.unbiased && count > 1.0 ? count - 1.0 : count);
+}
+
+inline void update_running_mean(float* running, const double* mean, std::int64_t count, const RunningWeights& weights) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        running[i] = update_running(running[i], mean[i], weights);
+    }
+}
+
+inline void update_running_var(float* running, const double* m2, double samples, std::int64_t count,
+                               const RunningWeights& weights) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        running[i] = update_running(running[i], running_batch_variance(m2[i], samples, weights), weights);
+    }
 }
 
 } // namespace bnorm::ops

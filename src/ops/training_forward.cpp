@@ -22,29 +22,30 @@ class TrainingForward final : public Forward {
 
     void finish(int reduction, const ChannelRange& range) const override {
         const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
-        for (std::int64_t i = 0; i < range.count; ++i) {
-            finish_channel(range, i, sums[0][i], sums[1][i]);
-        }
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            finish_channels(range, index, count, sums[0] + index, sums[1] + index);
+        });
     }
 
   private:
-    void finish_channel(const ChannelRange& range, std::int64_t index, double mean, double m2) const {
-        const std::int64_t channel = range.first + index;
-        const double count = static_cast<double>(execution_.passes.geometry.elements_per_channel);
-        const double inv_std = inverse_std(m2 / count, execution_.problem.epsilon);
-        set_coefficients(range, index, mean, inv_std);
+    void finish_channels(const ChannelRange& range, std::int64_t index, std::int64_t count, const double* mean,
+                         const double* m2) const {
+        const double samples = static_cast<double>(execution_.passes.geometry.elements_per_channel);
+        const std::int64_t first = range.first + index;
+        double inv_std[kChannelsAtOnce] = {};
+        inverse_std(m2, samples, execution_.problem.epsilon, count, inv_std);
+        set_coefficients(range, index, count, mean, inv_std);
         if (args_.mean != nullptr) {
-            args_.mean[channel] = mean;
+            std::copy_n(mean, count, args_.mean + first);
         }
         if (args_.inv_std != nullptr) {
-            args_.inv_std[channel] = inv_std;
+            std::copy_n(inv_std, count, args_.inv_std + first);
         }
         if (args_.running_mean != nullptr) {
-            args_.running_mean[channel] = update_running(args_.running_mean[channel], mean, weights_);
+            update_running_mean(args_.running_mean + first, mean, count, weights_);
         }
         if (args_.running_var != nullptr) {
-            const double variance = running_batch_variance(m2, count, weights_);
-            args_.running_var[channel] = update_running(args_.running_var[channel], variance, weights_);
+            update_running_var(args_.running_var + first, m2, samples, count, weights_);
         }
     }
 
