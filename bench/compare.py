@@ -33,8 +33,8 @@ QUICK_OPERATIONS = {
 class Peer:
     """A process that speaks the protocol of peer.hpp."""
 
-    def __init__(self, command):
-        environment = dict(os.environ, OMP_WAIT_POLICY="passive", KMP_BLOCKTIME="0")
+    def __init__(self, command, **variables):
+        environment = dict(os.environ, OMP_WAIT_POLICY="passive", KMP_BLOCKTIME="0", **variables)
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             cwd=PEERS, env=environment)
@@ -62,7 +62,7 @@ def find_peers(build, wanted):
     peers = []
     for choices in commands:
         name = re.sub(r"peer_|\.py", "", pathlib.Path(choices[0][-1]).name)
-        if name != "bnorm" and wanted and name not in wanted:
+        if name != "bnorm" and wanted is not None and name not in wanted:
             continue
         for command in choices:
             peer = Peer(command)
@@ -74,6 +74,13 @@ def find_peers(build, wanted):
         else:
             print(f"left out {name}: its library is not there")
     return sorted(peers, key=lambda peer: peer.info["name"] != "bnorm")
+
+
+def huge_page_peer(build):
+    """bnorm once more, with buffers that glibc (2.35 or newer) asks the kernel to back with pages of 2 MiB."""
+    peer = Peer([str(build / "bench" / "peer_bnorm")], GLIBC_TUNABLES="glibc.malloc.hugetlb=1")
+    peer.info["name"] = "bnorm, 2 MiB pages"
+    return peer
 
 
 def read_suite(build):
@@ -173,6 +180,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="turns of each peer on each row")
     parser.add_argument("--seconds", type=float, help="of a turn; 0.1, or 0.03 with --quick")
     parser.add_argument("--cold", action="store_true", help="flush the caches before each call")
+    parser.add_argument("--huge-pages", action="store_true", help="bnorm in 2 MiB pages as one more column")
     options = parser.parse_args()
     options.seconds = options.seconds or (0.03 if options.quick else 0.1)
     options.build = options.build.resolve()
@@ -181,6 +189,8 @@ def main():
     peers = find_peers(options.build, options.peers)
     if not peers or peers[0].info["name"] != "bnorm":
         sys.exit(f"{options.build} has no peer_bnorm: cmake --preset release && cmake --build --preset release")
+    if options.huge_pages:
+        peers.append(huge_page_peer(options.build))
     rows = choose_rows(options, *read_suite(options.build))
     limit = Limit([str(options.build / "bench" / "peer_bnorm")], options)
     measure(rows, peers, limit, options)

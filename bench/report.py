@@ -19,7 +19,7 @@ def spread(row, name):
 
 
 def others(row):
-    return [name for name in row["peers"] if name != "bnorm"]
+    return [name for name in row["peers"] if not name.startswith("bnorm")]
 
 
 def ratio_to_best(row):
@@ -63,7 +63,7 @@ def summary_lines(groups):
 
 
 def table_lines(rows):
-    names = sorted({name for row in rows for name in others(row)})
+    names = sorted({name for row in rows for name in row["peers"]} - {"bnorm"})
     yield "| shape | bnorm ms | GB/s | of the limit | " + "".join(f"{name} ms | " for name in names) + "best peer / bnorm |"
     yield "|---|---|---|---|" + "---|" * len(names) + "---|"
     for row in rows:
@@ -138,7 +138,8 @@ def draw(results, folder):
     for name, plot in plots.items():
         figure, axes = pyplot.subplots(figsize=(14, 8))
         plot(axes, grouped(results["rows"]))
-        axes.legend(fontsize=7, ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7, ncols=2, loc="center left", bbox_to_anchor=(1, 0.5))
         axes.grid(alpha=0.3)
         for kind in ("svg", "png"):
             figure.savefig(folder / f"{name}.{kind}", bbox_inches="tight", dpi=120)
