@@ -17,8 +17,8 @@
  *           Where two overlapping tensors have different strides, only their whole address ranges are compared.
  * Alignment. None is required; data aligned to 64 bytes is faster.
  * Threads.  Every function may be called from any thread. A plan is immutable: any number of threads may execute it at
- *           once, as long as their outputs are distinct. A call uses the oneTBB arena it is made from, and a call whose
- *           work is small never leaves the calling thread.
+ *           once, as long as their outputs are distinct. A call uses the oneTBB arena it is made from, or the threads
+ *           that a host lends (bnorm_parallel_for); a call whose work is small never leaves the calling thread.
  * Results.  Identical to the bit for any number of threads, from run to run, and between BNORM_ISA_AVX2 and
  *           BNORM_ISA_AVX512. They depend on the problem alone. BNORM_ISA_SSE2 has no fused multiply-add and promises
  *           the same accuracy, not the same bits.
@@ -137,6 +137,21 @@ enum {
     BNORM_GRADIENT_APPLY = 7    /* bnorm_gradient_apply */
 };
 
+/* Part of a call's work; never throws, and returns without waiting for another part. */
+typedef void (*bnorm_task)(void* argument, int32_t index);
+
+/* A host's own threads, in place of oneTBB's: an inference engine's pool, OpenMP, std::thread.
+ * run(context, count, task, argument) must call task(argument, index) once for every index in [0, count), on any threads,
+ * at the same time or one after the other, and return when all calls have returned; count is at most `threads`. It may be
+ * called from several threads at once if plans are executed so, and from within itself if a task of the host executes a
+ * plan. It must not throw. An index that it leaves out costs speed only: the caller's thread then does the work. Results
+ * are those of oneTBB to the bit. */
+typedef struct bnorm_parallel_for {
+    void (*run)(void* context, int32_t count, bnorm_task task, void* argument);
+    void* context;   /* handed to run; must live as long as the plan */
+    int32_t threads; /* >= 1: how many tasks can run at once */
+} bnorm_parallel_for;
+
 typedef struct bnorm_problem {
     bnorm_operation operation;
     bnorm_data_type data_type;
@@ -158,7 +173,9 @@ typedef struct bnorm_problem {
     float activation_parameter; /* slope or bound; ignored by the other activations */
     int32_t residual;           /* 1: a residual is added before the activation; 0: there is none */
 
-    int32_t threads; /* at most this many; 0: bnorm_thread_count() at creation. Small work uses fewer. */
+    int32_t threads; /* at most this many; 0: bnorm_thread_count() at creation, or parallel_for->threads. Small work uses
+                        fewer. */
+    const bnorm_parallel_for* parallel_for; /* optional: the host's threads; absent: oneTBB. Copied by the plan. */
 } bnorm_problem;
 
 /* ---- Plan -------------------------------------------------------------------------------------------------------- */

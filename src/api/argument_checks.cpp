@@ -53,6 +53,10 @@ bnorm_status check_numbers(const bnorm_problem& problem) {
         return fail(BNORM_INVALID_ARGUMENT, "%s: problem.threads is %d; it must not be negative.", where,
                     static_cast<int>(problem.threads));
     }
+    if (problem.parallel_for != nullptr &&
+        (problem.parallel_for->run == nullptr || problem.parallel_for->threads < 1)) {
+        return fail(BNORM_INVALID_ARGUMENT, "%s: problem.parallel_for needs a function and at least 1 thread.", where);
+    }
     return BNORM_OK;
 }
 

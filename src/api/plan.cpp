@@ -1,6 +1,6 @@
 #include "api/plan.hpp"
 
-#include <cmath>
+#include <algorithm>
 #include <memory>
 
 #include "api/argument_checks.hpp"
@@ -31,16 +31,28 @@ plan::Machine machine_of(int threads) {
     return {threads, caches.l2, caches.last_level};
 }
 
+bnorm_parallel_for host_of(const bnorm_problem& problem) {
+    return problem.parallel_for != nullptr ? *problem.parallel_for : bnorm_parallel_for{};
+}
+
+int most_threads(const bnorm_problem& problem) {
+    if (problem.parallel_for == nullptr) {
+        return problem.threads > 0 ? problem.threads : runtime::available_threads();
+    }
+    const int lent = problem.parallel_for->threads;
+    return problem.threads > 0 ? std::min(problem.threads, lent) : lent;
+}
+
 } // namespace
 } // namespace bnorm::api
 
 using namespace bnorm;
 
-bnorm_plan::bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int threads)
+bnorm_plan::bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int most_threads)
     : problem(checked), isa(chosen_isa), kernels(runtime::kernel_table(chosen_isa)),
       geometry(plan::make_geometry(checked)),
-      schedule(plan::make_schedule(geometry, api::workload_of(checked), api::machine_of(threads))),
-      workspaces(static_cast<std::size_t>(schedule.scratch_bytes)) {}
+      schedule(plan::make_schedule(geometry, api::workload_of(checked), api::machine_of(most_threads))),
+      threads{schedule.threads, api::host_of(checked)}, workspaces(static_cast<std::size_t>(schedule.scratch_bytes)) {}
 
 bnorm_status bnorm_plan_create(const bnorm_problem* problem, bnorm_plan** plan) {
     return api::guard("bnorm_plan_create", [&]() -> bnorm_status {
@@ -54,8 +66,7 @@ bnorm_status bnorm_plan_create(const bnorm_problem* problem, bnorm_plan** plan) 
         if (const bnorm_status status = bnorm_get_isa(&isa); status != BNORM_OK) {
             return status;
         }
-        const int threads = problem->threads > 0 ? problem->threads : runtime::available_threads();
-        *plan = std::make_unique<bnorm_plan>(*problem, isa, threads).release();
+        *plan = std::make_unique<bnorm_plan>(*problem, isa, api::most_threads(*problem)).release();
         return BNORM_OK;
     });
 }

@@ -6,16 +6,18 @@
 #include "kernels/kernel_table.hpp"
 #include "plan/geometry.hpp"
 #include "plan/schedule.hpp"
+#include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
 
 struct bnorm_plan {
-    bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int threads);
+    bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int most_threads);
 
-    const bnorm_problem problem;
+    const bnorm_problem problem; // whose parallel_for is copied to threads, and may be gone
     const bnorm_isa isa;
     const bnorm::kernels::KernelTable& kernels;
     const bnorm::plan::Geometry geometry;
     const bnorm::plan::Schedule schedule;
+    const bnorm::runtime::Threads threads;
     bnorm::runtime::WorkspacePool workspaces;
 };
 

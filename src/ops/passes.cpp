@@ -32,9 +32,9 @@ class ByChannels {
             run_range(scratch, at_offset<double>(base, passes_.schedule.levels_offset));
         };
         if (passes_.schedule.prefetch) {
-            runtime::parallel_for_looking_ahead(passes_.schedule.threads, items, run_item);
+            runtime::parallel_for_looking_ahead(passes_.threads, items, run_item);
         } else {
-            runtime::parallel_for(passes_.schedule.threads, items,
+            runtime::parallel_for(passes_.threads, items,
                                   [&](std::int64_t item, int slot) noexcept { run_item(item, items, slot); });
         }
     }
@@ -121,14 +121,12 @@ class ByParts {
     void reduce_planes(int reduction) const noexcept {
         const std::int64_t parts = passes_.schedule.parts;
         auto* partials = at_offset<Sums>(passes_.scratch, passes_.schedule.partials_offset);
-        runtime::parallel_for(
-            passes_.schedule.threads, passes_.geometry.channels * parts, [&](std::int64_t item, int) noexcept {
-                const std::int64_t channel = item / parts;
-                const std::int64_t part = item % parts;
-                partials[item] =
-                    steps_.reduce_channel(reduction, channel, advance(scratch_.range.coefficients, channel),
-                                          part * passes_.schedule.blocks_per_part, blocks_of_part(part));
-            });
+        runtime::parallel_for(passes_.threads, passes_.geometry.channels * parts, [&](std::int64_t item, int) noexcept {
+            const std::int64_t channel = item / parts;
+            const std::int64_t part = item % parts;
+            partials[item] = steps_.reduce_channel(reduction, channel, advance(scratch_.range.coefficients, channel),
+                                                   part * passes_.schedule.blocks_per_part, blocks_of_part(part));
+        });
         const auto& sums = scratch_.range.sums[static_cast<std::size_t>(reduction)];
         for (std::int64_t channel = 0; channel < passes_.geometry.channels; ++channel) {
             const Sums all = reduce_tree(operation_.sum_kind(reduction), channel * parts, parts,
@@ -150,7 +148,7 @@ class ByParts {
         const plan::Schedule& schedule = passes_.schedule;
         const std::int64_t columns = passes_.geometry.row_length;
         const std::int64_t panels = divide_up(columns, schedule.panel_columns);
-        runtime::parallel_for(schedule.threads, panels * schedule.parts, [&](std::int64_t item, int slot) noexcept {
+        runtime::parallel_for(passes_.threads, panels * schedule.parts, [&](std::int64_t item, int slot) noexcept {
             const std::int64_t part = item / panels;
             const std::int64_t column = item % panels * schedule.panel_columns;
             auto* levels = at_offset<double>(passes_.scratch, schedule.slots_offset + slot * schedule.slot_bytes +
@@ -171,7 +169,7 @@ class ByParts {
         const plan::Schedule& schedule = passes_.schedule;
         const std::int64_t columns = passes_.geometry.row_length;
         const std::int64_t step = schedule.parts * columns <= kFewMerges ? columns : kPanel;
-        runtime::parallel_for(schedule.threads, divide_up(columns, step), [&](std::int64_t item, int) noexcept {
+        runtime::parallel_for(passes_.threads, divide_up(columns, step), [&](std::int64_t item, int) noexcept {
             const std::int64_t column = item * step;
             merge_parts(kind, column, std::min(step, columns - column), 0, schedule.parts);
         });
@@ -208,7 +206,7 @@ class ByParts {
         }
         const std::int64_t step = passes_.schedule.apply_rows;
         const std::int64_t items = divide_up(geometry.rows, step);
-        runtime::parallel_for(passes_.schedule.threads, items, [&](std::int64_t item, int) noexcept {
+        runtime::parallel_for(passes_.threads, items, [&](std::int64_t item, int) noexcept {
             const std::int64_t row = (operation_.reductions() > 0 ? items - 1 - item : item) * step;
             steps_.apply_rows(scratch_, row, std::min(step, geometry.rows - row));
         });
@@ -218,7 +216,7 @@ class ByParts {
         const plan::Geometry& geometry = passes_.geometry;
         const plan::BlockGrid items = {geometry.rows, geometry.channels, passes_.schedule.apply_rows,
                                        passes_.schedule.apply_channels};
-        runtime::parallel_for(passes_.schedule.threads, items.count(), [&](std::int64_t item, int) noexcept {
+        runtime::parallel_for(passes_.threads, items.count(), [&](std::int64_t item, int) noexcept {
             const plan::Block images = items.at(item);
             for (std::int64_t row = images.row; row < images.row + images.rows; ++row) {
                 steps_.apply_image(scratch_, row, images.column, images.columns);
@@ -232,7 +230,7 @@ class ByParts {
                                         passes_.schedule.apply_columns};
         const std::int64_t per_channel = pieces.count();
         const std::int64_t items = geometry.channels * per_channel;
-        runtime::parallel_for(passes_.schedule.threads, items, [&](std::int64_t item, int) noexcept {
+        runtime::parallel_for(passes_.threads, items, [&](std::int64_t item, int) noexcept {
             const std::int64_t index = items - 1 - item;
             steps_.apply_plane_rows(scratch_, index / per_channel, pieces.at(index % per_channel));
         });

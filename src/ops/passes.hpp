@@ -6,6 +6,7 @@
 
 #include "kernels/kernel_table.hpp"
 #include "ops/operation.hpp"
+#include "runtime/parallel.hpp"
 
 namespace bnorm::ops {
 
@@ -13,7 +14,8 @@ struct Passes {
     const plan::Geometry& geometry;
     const plan::Schedule& schedule;
     const kernels::KernelTable& kernels;
-    std::byte* scratch; // schedule.scratch_bytes, aligned to a cache line
+    const runtime::Threads& threads; // schedule.threads of them
+    std::byte* scratch;              // schedule.scratch_bytes, aligned to a cache line
 
     void run(const Operation& operation) const noexcept;
 };

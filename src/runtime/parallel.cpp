@@ -57,14 +57,21 @@ void run_on_arena(int threads, ItemQueue& queue) {
     });
 }
 
+// The host may run the tasks one after the other, or forget some: each one finishes whatever is left.
+void run_on_host(const bnorm_parallel_for& host, int threads, ItemQueue& queue) {
+    host.run(
+        host.context, threads, [](void* argument, std::int32_t slot) { static_cast<ItemQueue*>(argument)->work(slot); },
+        &queue);
+}
+
 } // namespace
 
 int available_threads() { return std::max(1, tbb::this_task_arena::max_concurrency()); }
 
-void parallel_run(int threads, std::int64_t items, Lookahead lookahead, ParallelBody body,
+void parallel_run(const Threads& threads, std::int64_t items, Lookahead lookahead, ParallelBody body,
                   const void* context) noexcept {
-    threads = static_cast<int>(std::min<std::int64_t>(threads, items));
-    if (threads <= 1) {
+    const int count = static_cast<int>(std::min<std::int64_t>(threads.count, items));
+    if (count <= 1) {
         for (std::int64_t item = 0; item < items; ++item) {
             body(context, item, item + 1, 0);
         }
@@ -72,7 +79,11 @@ void parallel_run(int threads, std::int64_t items, Lookahead lookahead, Parallel
     }
     ItemQueue queue(items, lookahead, body, context);
     try {
-        run_on_arena(threads, queue);
+        if (threads.host.run != nullptr) {
+            run_on_host(threads.host, count, queue);
+        } else {
+            run_on_arena(count, queue);
+        }
     } catch (...) {
         // oneTBB had no memory for its tasks. It has waited for those that ran; what they left is done here.
     }

@@ -1,9 +1,11 @@
-// The only way to more than one thread.
+// The only way to more than one thread: oneTBB's, or those that a host lends.
 #ifndef BNORM_RUNTIME_PARALLEL_HPP
 #define BNORM_RUNTIME_PARALLEL_HPP
 
 #include <cstdint>
 #include <type_traits>
+
+#include "bnorm/bnorm.h"
 
 namespace bnorm::runtime {
 
@@ -16,17 +18,23 @@ using ParallelBody = void (*)(const void* context, std::int64_t item, std::int64
 // at the end of the items that may cost as much as one of them takes.
 enum class Lookahead { none, one_item };
 
-// Calls body(context, item, next, slot) once for each item of [0, items), on up to `threads` threads of the caller's
-// arena, and returns when all are done. Items start in order. `next` is the thread's next item, `items` if there is
-// none or no lookahead. `slot`, in [0, threads), is distinct among bodies that run at the same time. The caller's
+// Where threads come from, and how many of them are used.
+struct Threads {
+    int count = 1;
+    bnorm_parallel_for host{}; // without a function: oneTBB
+};
+
+// Calls body(context, item, next, slot) once for each item of [0, items), on up to threads.count threads, and
+// returns when all are done. Items start in order. `next` is the thread's next item, `items` if there is
+// none or no lookahead. `slot`, in [0, threads.count), is distinct among bodies that run at the same time. The caller's
 // thread works from the first instant and can finish alone: whoever arrives late finds nothing left. Never throws; the
 // body must not either.
-void parallel_run(int threads, std::int64_t items, Lookahead lookahead, ParallelBody body,
+void parallel_run(const Threads& threads, std::int64_t items, Lookahead lookahead, ParallelBody body,
                   const void* context) noexcept;
 
 // body(item, slot)
 template <class Body>
-void parallel_for(int threads, std::int64_t items, const Body& body) noexcept {
+void parallel_for(const Threads& threads, std::int64_t items, const Body& body) noexcept {
     static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, int>);
     parallel_run(
         threads, items, Lookahead::none,
@@ -38,7 +46,7 @@ void parallel_for(int threads, std::int64_t items, const Body& body) noexcept {
 
 // body(item, next, slot)
 template <class Body>
-void parallel_for_looking_ahead(int threads, std::int64_t items, const Body& body) noexcept {
+void parallel_for_looking_ahead(const Threads& threads, std::int64_t items, const Body& body) noexcept {
     static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, std::int64_t, int>);
     parallel_run(
         threads, items, Lookahead::one_item,
