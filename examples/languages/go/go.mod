@@ -1,0 +1,3 @@
+module golden_step
+
+go 1.19
