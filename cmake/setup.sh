@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs with apt-get what is missing: setup.sh build (compiler, CMake, libraries), setup.sh test (and what tests need)
-# or setup.sh bench (and the peers that bnorm is compared with).
+# Installs with apt-get what is missing: setup.sh build (compiler, CMake, libraries), setup.sh test (and what tests and the
+# examples in other languages need) or setup.sh bench (and the peers that bnorm is compared with).
 set -euo pipefail
 
 build=(g++ cmake ninja-build libxsimd-dev libtbb-dev libbenchmark-dev)
-test=(doctest-dev clang clang-format clang-tidy valgrind shellcheck pkg-config python3)
+test=(doctest-dev clang clang-format clang-tidy valgrind shellcheck pkg-config python3 libjna-java)
+# Commands, which may come from elsewhere than from the packages behind them.
+languages=(gfortran:gfortran cargo:cargo go:golang-go javac:default-jdk-headless node:nodejs npm:npm)
 bench=(libdnnl-dev python3 python3-numpy python3-torch python3-matplotlib)
 
 case "${1:-}" in
@@ -24,6 +26,11 @@ stop() {
 
 command -v dpkg-query >/dev/null || stop "this is neither Debian nor Ubuntu. Install the equivalents of: ${packages[*]}"
 missing=()
+for language in "${languages[@]}"; do
+    if [ "$1" = test ] && ! command -v "${language%%:*}" >/dev/null; then
+        missing+=("${language##*:}")
+    fi
+done
 for package in "${packages[@]}"; do
     if ! dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q ' installed$'; then
         missing+=("$package")
