@@ -19,3 +19,8 @@ install(FILES ${PROJECT_BINARY_DIR}/bnorm-config.cmake ${PROJECT_BINARY_DIR}/bno
 file(RELATIVE_PATH BNORM_PC_TO_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(${CMAKE_CURRENT_LIST_DIR}/bnorm.pc.in ${PROJECT_BINARY_DIR}/bnorm.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/bnorm.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# For the wheel of bindings/python: the library alone. Wheels hold no symbolic links.
+if(SKBUILD)
+    install(FILES $<TARGET_FILE:bnorm> DESTINATION . RENAME libbnorm.so COMPONENT python)
+endif()

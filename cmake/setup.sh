@@ -4,7 +4,8 @@
 set -euo pipefail
 
 build=(g++ cmake ninja-build libxsimd-dev libtbb-dev libbenchmark-dev)
-test=(doctest-dev clang clang-format clang-tidy valgrind shellcheck pkg-config python3 libjna-java)
+test=(doctest-dev clang clang-format clang-tidy valgrind shellcheck pkg-config python3 libjna-java
+    python3-numpy python3-torch python3-venv)
 # Commands, which may come from elsewhere than from the packages behind them.
 languages=(gfortran:gfortran cargo:cargo go:golang-go javac:default-jdk-headless node:nodejs npm:npm)
 bench=(libdnnl-dev python3 python3-numpy python3-torch python3-matplotlib)

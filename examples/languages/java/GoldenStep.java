@@ -239,7 +239,8 @@ public final class GoldenStep {
         expect("dbeta", dbeta, golden.channels());
         expect("y of inference", frozenY, golden.tensor());
 
-        try (Plan plan = new Plan(INFERENCE, -1)) {
+        try {
+            new Plan(INFERENCE, -1).close();
             throw new AssertionError("C = -1 was taken");
         } catch (IllegalArgumentException expected) {
             System.out.println("a bad argument throws: " + expected.getMessage());
