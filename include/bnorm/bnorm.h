@@ -141,11 +141,11 @@ enum {
 typedef void (*bnorm_task)(void* argument, int32_t index);
 
 /* A host's own threads, in place of oneTBB's: an inference engine's pool, OpenMP, std::thread.
- * run(context, count, task, argument) must call task(argument, index) once for every index in [0, count), on any threads,
- * at the same time or one after the other, and return when all calls have returned; count is at most `threads`. It may be
- * called from several threads at once if plans are executed so, and from within itself if a task of the host executes a
- * plan. It must not throw. An index that it leaves out costs speed only: the caller's thread then does the work. Results
- * are those of oneTBB to the bit. */
+ * run(context, count, task, argument) must call task(argument, index) once for every index in [0, count), on any
+ * threads, at the same time or one after the other, and return when all calls have returned; count is at most
+ * `threads`. It may be called from several threads at once if plans are executed so, and from within itself if a task
+ * of the host executes a plan. It must not throw. An index that it leaves out costs speed only: the caller's thread
+ * then does the work. Results are those of oneTBB to the bit. */
 typedef struct bnorm_parallel_for {
     void (*run)(void* context, int32_t count, bnorm_task task, void* argument);
     void* context;   /* handed to run; must live as long as the plan */
@@ -173,8 +173,8 @@ typedef struct bnorm_problem {
     float activation_parameter; /* slope or bound; ignored by the other activations */
     int32_t residual;           /* 1: a residual is added before the activation; 0: there is none */
 
-    int32_t threads; /* at most this many; 0: bnorm_thread_count() at creation, or parallel_for->threads. Small work uses
-                        fewer. */
+    int32_t threads; /* at most this many; 0: bnorm_thread_count() at creation, or parallel_for->threads. Small work
+                        uses fewer. */
     const bnorm_parallel_for* parallel_for; /* optional: the host's threads; absent: oneTBB. Copied by the plan. */
 } bnorm_problem;
 
