@@ -65,6 +65,8 @@ class Case {
     Case(const Case&) = delete;
     Case& operator=(const Case&) = delete;
     void run();
+    float* x() const { return x_.get(); }
+    const float* y() const { return y_.get(); } // nullptr where there is none
     // What one run must move between core and memory at least.
     double bytes() const { return description_.operation.streams * description_.shape.bytes(); }
 

@@ -1,8 +1,11 @@
 #include "peer.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <random>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
@@ -52,7 +55,54 @@ std::string time_calls(const std::function<void()>& run, double budget, bool col
     return answer.str();
 }
 
-std::string answer_line(Peer& peer, Prepared& prepared, const std::string& line) {
+// The elements of a channel of x or y, from channel to spatial.
+std::size_t offset_of(const Task& task, std::int64_t image, std::int64_t channel, std::int64_t pixel) {
+    const Shape& s = task.shape;
+    return static_cast<std::size_t>(task.layout == "nchw" ? (image * s.channels + channel) * s.spatial() + pixel
+                                                          : (image * s.spatial() + pixel) * s.channels + channel);
+}
+
+template <class Body>
+void for_each_element(const Task& task, std::int64_t channel, const Body& body) {
+    for (std::int64_t image = 0; image < task.shape.batch; ++image) {
+        for (std::int64_t pixel = 0; pixel < task.shape.spatial(); ++pixel) {
+            body(offset_of(task, image, channel, pixel));
+        }
+    }
+}
+
+long double largest_error_of_channel(const Prepared& prepared, const Task& task, std::int64_t channel) {
+    const long double count = static_cast<long double>(task.shape.batch * task.shape.spatial());
+    long double mean = 0;
+    for_each_element(task, channel, [&](std::size_t i) { mean += prepared.x[i]; });
+    mean /= count;
+    long double m2 = 0;
+    for_each_element(task, channel, [&](std::size_t i) { m2 += (prepared.x[i] - mean) * (prepared.x[i] - mean); });
+    const long double scale = kGamma / std::sqrt(m2 / count + static_cast<long double>(kEpsilonOfPeers));
+    long double largest = 0;
+    for_each_element(task, channel, [&](std::size_t i) {
+        const long double error = std::fabs((prepared.x[i] - mean) * scale + kBeta - prepared.y[i]);
+        largest = error <= largest ? largest : error;
+    });
+    return largest;
+}
+
+std::string measure_error(Prepared& prepared, const Task& task, double mean) {
+    if (prepared.x == nullptr || prepared.y == nullptr || task.operation != "training_forward") {
+        throw std::runtime_error("accuracy is measured of training_forward");
+    }
+    std::mt19937 generator(1);
+    std::normal_distribution<double> normal(mean, 1.0);
+    std::generate_n(prepared.x, task.shape.elements(), [&] { return static_cast<float>(normal(generator)); });
+    prepared.run();
+    long double largest = 0;
+    for (std::int64_t channel = 0; channel < task.shape.channels; ++channel) {
+        largest = std::max(largest, largest_error_of_channel(prepared, task, channel));
+    }
+    return "{\"largest_error\": " + std::to_string(static_cast<double>(largest * 1e9L)) + "e-9}";
+}
+
+std::string answer_line(Peer& peer, Prepared& prepared, Task& task, const std::string& line) {
     std::istringstream words(line);
     std::string command;
     words >> command;
@@ -60,7 +110,7 @@ std::string answer_line(Peer& peer, Prepared& prepared, const std::string& line)
         return "{\"name\": " + quoted(peer.name()) + ", \"version\": " + quoted(peer.version()) + "}";
     }
     if (command == "prepare") {
-        Task task{};
+        task = {};
         words >> task.operation >> task.layout >> task.shape.batch >> task.shape.channels >> task.shape.height >>
             task.shape.width >> task.threads;
         prepared = {}; // first free the memory of the last one
@@ -69,6 +119,10 @@ std::string answer_line(Peer& peer, Prepared& prepared, const std::string& line)
             prepared.run();
             return "{\"implementation\": " + quoted(prepared.implementation) + "}";
         }
+    }
+    double mean = 0.0;
+    if (command == "accuracy" && words >> mean) {
+        return measure_error(prepared, task, mean);
     }
     double budget = 0.0;
     std::string caches;
@@ -82,11 +136,12 @@ std::string answer_line(Peer& peer, Prepared& prepared, const std::string& line)
 
 int serve(Peer& peer) {
     Prepared prepared;
+    Task task;
     std::string line;
     while (std::getline(std::cin, line)) {
         std::string answer;
         try {
-            answer = answer_line(peer, prepared, line);
+            answer = answer_line(peer, prepared, task, line);
         } catch (const std::exception& error) {
             answer = "{\"error\": " + quoted(error.what()) + "}";
         }

@@ -3,6 +3,9 @@
 //   info                                            {"name": "...", "version": "..."}
 //   prepare OPERATION LAYOUT N C H W THREADS        {"implementation": "..."}, and allocates
 //   run SECONDS warm|cold                           {"seconds": [0.001, ...]}: one figure a call
+//   accuracy MEAN                                   {"largest_error": ...} of y, against long double, for x = N(MEAN,
+//   1):
+//                                                   training_forward only
 //
 // or with {"error": "..."} where it cannot. Operations are those of case.hpp. Python peers speak the same: peer.py.
 #ifndef BNORM_BENCH_PEERS_PEER_HPP
@@ -27,7 +30,14 @@ struct Task {
 struct Prepared {
     std::string implementation;
     std::function<void()> run;
+    float* x = nullptr; // of training_forward, dense in its layout
+    const float* y = nullptr;
 };
+
+// What every peer normalizes with.
+constexpr float kGamma = 1.25F;
+constexpr float kBeta = 0.125F;
+constexpr double kEpsilonOfPeers = 1e-5;
 
 class Peer {
   public:

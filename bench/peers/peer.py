@@ -39,9 +39,25 @@ def _time(run, budget, cold):
     return {"seconds": seconds}
 
 
+GAMMA, BETA, EPSILON = 1.25, 0.125, 1e-5
+
+
+def _accuracy(run, x, y, mean):
+    """x and y: views of shape (N, C, H, W) of what run reads and returns."""
+    if x is None or y is None:
+        raise ValueError("accuracy is measured of training_forward")
+    x[...] = numpy.random.default_rng(1).normal(mean, 1, x.shape)
+    run()
+    exact = x.astype(numpy.longdouble)
+    exact -= exact.mean((0, 2, 3), keepdims=True)
+    exact *= GAMMA / numpy.sqrt((exact * exact).mean((0, 2, 3), keepdims=True) + EPSILON)
+    return {"largest_error": float(numpy.nan_to_num(abs(exact + BETA - y()), nan=numpy.inf).max())}
+
+
 def serve(name, version, prepare):
-    """prepare(operation, layout, shape, threads) returns (implementation, run) or raises an exception."""
-    run = None
+    """prepare(operation, layout, shape, threads) returns (implementation, run) or, where accuracy can be measured,
+    (implementation, run, x, y): x an array, y a function that returns the result; or raises an exception."""
+    run = x = y = None
     for line in sys.stdin:
         words = line.split()
         try:
@@ -50,9 +66,11 @@ def serve(name, version, prepare):
             elif words[0] == "prepare":
                 run = None
                 sizes = [int(word) for word in words[3:]]
-                implementation, run = prepare(words[1], words[2], sizes[:4], sizes[4])
+                implementation, run, x, y = (*prepare(words[1], words[2], sizes[:4], sizes[4]), None, None)[:4]
                 run()
                 answer = {"implementation": implementation}
+            elif words[0] == "accuracy" and run is not None:
+                answer = _accuracy(run, x, y, float(words[1]))
             elif words[0] == "run" and run is not None:
                 answer = _time(run, float(words[1]), words[2] == "cold")
             else:

@@ -21,7 +21,7 @@ class Bnorm final : public Peer {
         for (const Traffic traffic : kTraffic) {
             if (task.operation == traffic_name(traffic)) {
                 const auto memory = std::make_shared<Memory>(traffic, task.shape.elements(), task.threads);
-                return {"", [memory] { memory->run(); }};
+                return {"", [memory] { memory->run(); }, nullptr, nullptr};
             }
         }
         bnorm_isa isa = BNORM_ISA_AUTO;
@@ -33,7 +33,7 @@ class Bnorm final : public Peer {
                 const bnorm_layout layout = task.layout == "nchw" ? BNORM_NCHW : BNORM_NHWC;
                 const auto subject =
                     std::make_shared<Case>(Description{operation, layout, task.shape, isa, task.threads});
-                return {bnorm_isa_name(isa), [subject] { subject->run(); }};
+                return {bnorm_isa_name(isa), [subject] { subject->run(); }, subject->x(), subject->y()};
             }
         }
         throw std::runtime_error("no such operation");

@@ -83,6 +83,8 @@ class Layer {
     }
 
     const std::string& implementation() const { return implementation_; }
+    float* x() const { return x_; } // of forward
+    const float* y() const { return y_; }
 
     void run() {
         for (auto& [primitive, arguments] : steps_) {
@@ -125,9 +127,15 @@ class Layer {
         const auto description = forward_of(engine_, kind, data_, flags);
         implementation_ = description.impl_info_str();
         const memory y = tensor(data_, false);
-        Arguments arguments = {{DNNL_ARG_SRC, tensor(data_)},     {DNNL_ARG_DST, y},
-                               {DNNL_ARG_SCALE, channels(1.25F)}, {DNNL_ARG_SHIFT, channels(0.125F)},
-                               {DNNL_ARG_MEAN, channels(0.0F)},   {DNNL_ARG_VARIANCE, channels(1.0F)}};
+        const memory x = tensor(data_);
+        x_ = static_cast<float*>(x.get_data_handle());
+        y_ = static_cast<const float*>(y.get_data_handle());
+        Arguments arguments = {{DNNL_ARG_SRC, x},
+                               {DNNL_ARG_DST, y},
+                               {DNNL_ARG_SCALE, channels(kGamma)},
+                               {DNNL_ARG_SHIFT, channels(kBeta)},
+                               {DNNL_ARG_MEAN, channels(0.0F)},
+                               {DNNL_ARG_VARIANCE, channels(1.0F)}};
         if (fused_relu && !inference) {
             arguments.insert({DNNL_ARG_WORKSPACE, tensor(description.workspace_desc(), false)});
         }
@@ -167,8 +175,8 @@ class Layer {
         Arguments arguments = {{DNNL_ARG_SRC, tensor(data_)},
                                {DNNL_ARG_DIFF_DST, dy},
                                {DNNL_ARG_DIFF_SRC, tensor(data_, false)},
-                               {DNNL_ARG_SCALE, channels(1.25F)},
-                               {DNNL_ARG_SHIFT, channels(0.125F)},
+                               {DNNL_ARG_SCALE, channels(kGamma)},
+                               {DNNL_ARG_SHIFT, channels(kBeta)},
                                {DNNL_ARG_DIFF_SCALE, channels(0.0F)},
                                {DNNL_ARG_DIFF_SHIFT, channels(0.0F)},
                                {DNNL_ARG_MEAN, channels(0.0F)},
@@ -186,6 +194,8 @@ class Layer {
     bool relu_ = false;
     bool residual_ = false;
     std::string implementation_;
+    float* x_ = nullptr;
+    const float* y_ = nullptr;
     std::vector<Floats> storage_;
     std::vector<std::pair<dnnl::primitive, Arguments>> steps_;
 };
@@ -201,7 +211,7 @@ class OneDnn final : public Peer {
     Prepared prepare(const Task& task) override {
         omp_set_num_threads(task.threads);
         const auto layer = std::make_shared<Layer>(task);
-        return {layer->implementation(), [layer] { layer->run(); }};
+        return {layer->implementation(), [layer] { layer->run(); }, layer->x(), layer->y()};
     }
 };
 

@@ -10,7 +10,7 @@ import torch
 
 import peer
 
-EPSILON = 1e-5
+EPSILON = peer.EPSILON
 
 
 def tensor(shape, layout, random):
@@ -25,8 +25,8 @@ class Layer:
         self.residual = "_residual" in operation
         self.training = not operation.startswith("inference") and operation != "backward_fixed"
         channels = shape[1]
-        self.gamma = torch.full((channels,), 1.25)
-        self.beta = torch.full((channels,), 0.125)
+        self.gamma = torch.full((channels,), peer.GAMMA)
+        self.beta = torch.full((channels,), peer.BETA)
         self.running_mean = torch.zeros(channels)
         self.running_var = torch.ones(channels)
         self.mean = torch.zeros(channels)
@@ -66,6 +66,7 @@ class Layer:
         y, _, _ = torch.native_batch_norm(
             self.x, self.gamma, self.beta, self.running_mean, self.running_var, self.training, 0.1, EPSILON)
         self.finish(y)
+        self.y = y
 
     def backward(self):
         dy = self.dy
@@ -79,7 +80,9 @@ class Layer:
 def prepare(operation, layout, shape, threads):
     torch.set_num_threads(threads)
     layer = Layer(operation, layout, shape)
-    return layer.implementation, layer.run
+    if operation != "training_forward":
+        return layer.implementation, layer.run
+    return layer.implementation, layer.run, layer.x.numpy(), lambda: layer.y.numpy()
 
 
 if __name__ == "__main__":
