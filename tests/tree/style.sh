@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$1"
 mapfile -d '' -t sources < <(find bench examples include src tests -regex '.*\.\(c\|cpp\|h\|hpp\|inl\)' -print0)
-mapfile -d '' -t scripts < <(find bench bindings cmake examples tests .ci/run \( -name '*.sh' -o -name run \) -type f -print0)
+mapfile -d '' -t scripts < <(find bench bindings cmake docs examples tests .ci/run \( -name '*.sh' -o -name run \) -type f -print0)
 [ "${#sources[@]}" -ge 80 ] && [ "${#scripts[@]}" -ge 8 ]
 shellcheck "${scripts[@]}"
 
