@@ -10,8 +10,8 @@ namespace bench {
 // Items go in order, each to the thread that is free first, as the runtime's counter hands them out if all threads run
 // at the same speed. Every pass ends when its last item ends.
 struct Balance {
-    double slowest; // what the busiest thread of each pass moves, in multiples of an even share
-    double bytes;   // that this is
+    double slowest; // what the busiest threads of all passes move, in multiples of an even share
+    double bytes;   // the same in bytes
 };
 
 Balance balance(const bnorm::plan::Geometry& geometry, const bnorm::plan::Workload& workload,

@@ -31,6 +31,12 @@ plan::Machine machine_of(int threads) {
     return {threads, caches.l2, caches.last_level};
 }
 
+bnorm_problem without_pointers(const bnorm_problem& problem) {
+    bnorm_problem result = problem;
+    result.parallel_for = nullptr;
+    return result;
+}
+
 bnorm_parallel_for host_of(const bnorm_problem& problem) {
     return problem.parallel_for != nullptr ? *problem.parallel_for : bnorm_parallel_for{};
 }
@@ -49,7 +55,7 @@ int most_threads(const bnorm_problem& problem) {
 using namespace bnorm;
 
 bnorm_plan::bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int most_threads)
-    : problem(checked), isa(chosen_isa), kernels(runtime::kernel_table(chosen_isa)),
+    : problem(api::without_pointers(checked)), isa(chosen_isa), kernels(runtime::kernel_table(chosen_isa)),
       geometry(plan::make_geometry(checked)),
       schedule(plan::make_schedule(geometry, api::workload_of(checked), api::machine_of(most_threads))),
       threads{schedule.threads, api::host_of(checked)}, workspaces(static_cast<std::size_t>(schedule.scratch_bytes)) {}

@@ -12,7 +12,7 @@
 struct bnorm_plan {
     bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int most_threads);
 
-    const bnorm_problem problem; // whose parallel_for is copied to threads, and may be gone
+    const bnorm_problem problem;
     const bnorm_isa isa;
     const bnorm::kernels::KernelTable& kernels;
     const bnorm::plan::Geometry geometry;

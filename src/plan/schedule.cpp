@@ -12,6 +12,8 @@ constexpr std::int64_t kKibi = 1024;
 // A second thread is worth waking for this much memory traffic: waking takes tens of microseconds.
 constexpr std::int64_t kBytesPerThread = 128 * kKibi;
 constexpr std::int64_t kItemsPerThread = 4;
+// Whatever number of threads is asked for, plans are made in microseconds.
+constexpr std::int64_t kMostCandidates = 4096;
 constexpr std::int64_t kApplyBytes = 512 * kKibi;
 constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
 constexpr std::int64_t kScratchPerThread = 64 * kKibi;
@@ -94,9 +96,10 @@ struct Items {
     std::int64_t busiest(int threads) const {
         return std::min(divide_up(count, threads) * largest, (total + (threads - 1) * largest) / threads);
     }
-    // Whether that is within so many percent of an even share.
+    // Whether that is within so many percent of an even share. Totals reach 2^61: no product of them.
     bool within(std::int64_t percent, int threads) const {
-        return busiest(threads) * threads * 100 <= total * (100 + percent);
+        const std::int64_t share = total / threads;
+        return busiest(threads) - share <= share / 100 * percent + share % 100 * percent / 100;
     }
     bool even(int threads) const { return within(15, threads); }
 
@@ -109,9 +112,10 @@ struct Items {
 // largest that spreads evenly, or else the one that spreads best.
 std::int64_t even_step(std::int64_t total, std::int64_t most, std::int64_t unit, std::int64_t repeats, int threads) {
     const std::int64_t least = std::max<std::int64_t>(1, divide_up(total, std::max(most / unit * unit, unit)));
+    const std::int64_t candidates = std::min(threads * kItemsPerThread, kMostCandidates);
     std::int64_t best = 0;
     std::int64_t busiest = 0;
-    for (std::int64_t count = least; count <= least + threads * kItemsPerThread; ++count) {
+    for (std::int64_t count = least; count <= least + candidates; ++count) {
         const std::int64_t step = round_up(divide_up(total, count), unit);
         const Items items = Items::cut(total, step, repeats);
         // A little smaller may be much more even.
@@ -308,8 +312,8 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
     const std::int64_t slab_bytes = channels * geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
     const bool kept = workload.applies && slab_bytes <= machine.l2_bytes;
     const int read_again = kept ? workload.reductions * workload.cached_tensors : 0;
-    return items.busiest(schedule.threads) * schedule.threads * workload.streams <=
-           items.total * (workload.streams + read_again);
+    const std::int64_t share = items.total / schedule.threads;
+    return items.busiest(schedule.threads) - share <= share * read_again / workload.streams;
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.

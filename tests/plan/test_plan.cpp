@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <limits>
 #include <ostream>
 #include <vector>
 
@@ -200,6 +201,29 @@ TEST_CASE("the suite spreads evenly over 2 to 256 threads") {
     }
     CHECK(plans > 10000);
     CHECK(uneven * 25 < plans);
+}
+
+TEST_CASE("the largest problems, on any number of threads: nothing overflows, nothing takes long") {
+    constexpr std::int64_t kMost = std::int64_t{1} << 58;
+    const std::int64_t sizes[][3] = {
+        {1, 1, kMost},       {kMost, 1, 1},       {1, kMost / 256, 1},  {1 << 20, 1 << 10, kMost >> 30},
+        {kMost >> 6, 64, 1}, {1, 64, kMost >> 6}, {kMost >> 10, 17, 49}};
+    for (const auto& size : sizes) {
+        for (const bnorm_layout layout : {BNORM_NCHW, BNORM_NHWC}) {
+            const Geometry geometry = geometry_of({layout, size[0], size[1], size[2]});
+            for (const Workload& workload : {kTraining, kBackward, kInference}) {
+                for (const int threads : {1, 2, 3, 64, 1 << 20, std::numeric_limits<int>::max()}) {
+                    const Schedule schedule = make_schedule(geometry, workload, machine(threads));
+                    INFO("sizes ", size[0], " ", size[1], " ", size[2], ", threads ", threads);
+                    CHECK(schedule.threads >= 1);
+                    CHECK(schedule.threads <= threads);
+                    CHECK(schedule.scratch_bytes >= 0);
+                    CHECK((schedule.strategy == Strategy::by_channels ? schedule.channels_per_item
+                                                                      : schedule.blocks_per_part) >= 1);
+                }
+            }
+        }
+    }
 }
 
 TEST_CASE("empty tensors have plans") {

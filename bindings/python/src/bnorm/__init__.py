@@ -72,6 +72,7 @@ def isa() -> str:
 def set_isa(name: str) -> None:
     """Sets the ISA of the whole process: "sse2", "avx2", "avx512", or "auto" for the default."""
     _c.check(_c.library.bnorm_set_isa(_named("isa", _ISAS, name)))
+    _cached_plan.cache_clear()  # plans keep the ISA they were made with
 
 
 def thread_count() -> int:
@@ -80,12 +81,12 @@ def thread_count() -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def _cached_plan(operation, isa_in_use, problem):  # the ISA is part of the key: plans keep theirs
+def _cached_plan(operation, problem):
     return _c.Plan(operation=operation, **dict(problem))
 
 
 def _plan(operation, **problem):
-    return _cached_plan(operation, isa(), tuple(problem.items()))
+    return _cached_plan(operation, tuple(problem.items()))
 
 
 def _problem(x_name, x, layout, **more):
