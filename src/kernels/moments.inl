@@ -336,12 +336,42 @@ BNORM_INLINE void sum_last_rows(const Rows& rest, const ColumnSums& sums) {
     }
 }
 
-BNORM_INLINE void sum_few_rows(const Rows& block, const ColumnSums& sums) {
-    for (std::int64_t row = 0; row < block.rows; ++row) {
-        const float* x = block.x + row * block.row_stride;
-        for (std::int64_t c = 0; c < block.columns; c += kWidth) {
-            add_exact(load_columns(x + c, block.columns - c), load(sums.shifts + c), sums.s1 + c, sums.s2 + c);
+// kVectors neighbouring vectors of columns, their sums in registers: two, so that their chains of additions overlap.
+template <int kVectors>
+BNORM_INLINE void sum_few_rows_of(const Rows& block, const ColumnSums& sums, std::int64_t c) {
+    constexpr int kHalves = 2 * kVectors;
+    F64 s1[kHalves], s2[kHalves], shifts[kHalves];
+    for (int v = 0; v < kVectors; ++v) {
+        const F32 shift = load(sums.shifts + c + v * kWidth);
+        shifts[2 * v] = widen_low(shift);
+        shifts[2 * v + 1] = widen_high(shift);
+        s1[2 * v] = s1[2 * v + 1] = s2[2 * v] = s2[2 * v + 1] = F64(0.0);
+    }
+    const float* x = block.x + c;
+    for (std::int64_t row = 0; row < block.rows; ++row, x += block.row_stride) {
+        for (int v = 0; v < kVectors; ++v) {
+            const F32 values = kVectors > 1 ? load(x + v * kWidth) : load_columns(x, block.columns - c);
+            const F64 low = widen_low(values) - shifts[2 * v];
+            const F64 high = widen_high(values) - shifts[2 * v + 1];
+            s1[2 * v] = s1[2 * v] + low;
+            s1[2 * v + 1] = s1[2 * v + 1] + high;
+            s2[2 * v] = s2[2 * v] + low * low;
+            s2[2 * v + 1] = s2[2 * v + 1] + high * high;
         }
+    }
+    for (int half = 0; half < kHalves; ++half) {
+        store(sums.s1 + c + half * kWidthF64, s1[half]);
+        store(sums.s2 + c + half * kWidthF64, s2[half]);
+    }
+}
+
+BNORM_INLINE void sum_few_rows(const Rows& block, const ColumnSums& sums) {
+    std::int64_t c = 0;
+    for (; c + 2 * kWidth <= block.columns; c += 2 * kWidth) {
+        sum_few_rows_of<2>(block, sums, c);
+    }
+    for (; c < block.columns; c += kWidth) {
+        sum_few_rows_of<1>(block, sums, c);
     }
 }
 
