@@ -45,13 +45,14 @@ void Gradient::set_batch_coefficients(const ChannelRange& range, std::int64_t in
     const float* gamma = gammas.data();
     float* x_scales = range.coefficients[kXScale] + index;
     float* offsets = range.coefficients[kOffset] + index;
+    const double share = 1.0 / samples;
     for (std::int64_t i = 0; i < count; ++i) {
         const double inv_std = statistics.inv_std[i];
         const double scale = static_cast<double>(gamma[i]) * inv_std;
-        const double x_scale = -scale * inv_std * inv_std * sums.dy_centered_x[i] / samples;
+        const double x_scale = -scale * inv_std * inv_std * (sums.dy_centered_x[i] * share);
         const double rest = statistics.mean[i] - center_of(statistics.mean[i]);
         x_scales[i] = static_cast<float>(x_scale);
-        offsets[i] = static_cast<float>(-scale * sums.dy[i] / samples - x_scale * rest);
+        offsets[i] = static_cast<float>(-scale * (sums.dy[i] * share) - x_scale * rest);
     }
 }
 

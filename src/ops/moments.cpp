@@ -64,10 +64,10 @@ void moments_finish(const bnorm_moments_finish_args& args) {
                 update_running(args.running_var[c], running_batch_variance(m2, args.count, weights), weights);
         }
         if (args.variance != nullptr) {
-            args.variance[c] = m2 / args.count;
+            args.variance[c] = population_variance(m2, args.count);
         }
         if (args.inv_std != nullptr) {
-            args.inv_std[c] = inverse_std(m2 / args.count, args.epsilon);
+            args.inv_std[c] = inverse_std(population_variance(m2, args.count), args.epsilon);
         }
     }
 }
