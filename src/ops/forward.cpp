@@ -1,25 +1,12 @@
 #include "ops/forward.hpp"
 
-#include "ops/statistics.hpp"
+#include "ops/affine.hpp"
 
 namespace bnorm::ops {
 
 void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count, const double* mean,
                                const double* inv_std) const {
-    const ValuesOr gammas(tensors_.gamma, range.first + index, count, 1.0F);
-    const ValuesOr betas(tensors_.beta, range.first + index, count, 0.0F);
-    const float* gamma = gammas.data();
-    const float* beta = betas.data();
-    float* centers = range.coefficients[kCenter] + index;
-    float* scales = range.coefficients[kScale] + index;
-    float* shifts = range.coefficients[kShift] + index;
-    for (std::int64_t i = 0; i < count; ++i) {
-        const double center = center_of(mean[i]);
-        const double scale = static_cast<double>(gamma[i]) * inv_std[i];
-        centers[i] = static_cast<float>(center);
-        scales[i] = static_cast<float>(scale);
-        shifts[i] = static_cast<float>(static_cast<double>(beta[i]) - scale * (mean[i] - center));
-    }
+    set_affine(range, index, count, tensors_.gamma, tensors_.beta, mean, inv_std);
 }
 
 // The masks of planes that are not joined start at a byte each, which the kernel for several planes does not know.

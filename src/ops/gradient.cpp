@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "ops/affine.hpp"
 #include "ops/backward.hpp"
 
 namespace bnorm::ops {
@@ -16,22 +17,9 @@ kernels::Gate gate_of(bnorm_activation activation, bool mask) {
 
 void Gradient::set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
                                 const Statistics& statistics) const {
-    const ValuesOr gammas(tensors_.gamma, range.first + index, count, 1.0F);
-    const ValuesOr betas(tensors_.beta, range.first + index, count, 0.0F);
-    const float* gamma = gammas.data();
-    const float* beta = betas.data();
-    float* centers = range.coefficients[kCenter] + index;
-    float* scales = range.coefficients[kScale] + index;
-    float* shifts = range.coefficients[kShift] + index;
-    for (std::int64_t i = 0; i < count; ++i) {
-        const double center = center_of(statistics.mean[i]);
-        const double scale = static_cast<double>(gamma[i]) * statistics.inv_std[i];
-        centers[i] = static_cast<float>(center);
-        scales[i] = static_cast<float>(scale);
-        shifts[i] = static_cast<float>(static_cast<double>(beta[i]) - scale * (statistics.mean[i] - center));
-    }
+    set_affine(range, index, count, tensors_.gamma, tensors_.beta, statistics.mean, statistics.inv_std);
     if (tensors_.dx == nullptr && tensors_.dresidual != nullptr) {
-        std::fill_n(scales, count, 1.0F); // apply only gates
+        std::fill_n(range.coefficients[kScale] + index, count, 1.0F); // apply only gates
     }
     std::fill_n(range.coefficients[kXScale] + index, count, 0.0F);
     std::fill_n(range.coefficients[kOffset] + index, count, 0.0F);

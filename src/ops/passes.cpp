@@ -3,15 +3,15 @@
 #include <algorithm>
 
 #include "ops/steps.hpp"
+#include "plan/integers.hpp"
 #include "runtime/parallel.hpp"
 
 namespace bnorm::ops {
 namespace {
 
+using plan::divide_up;
 using plan::MatrixKind;
 using plan::Strategy;
-
-std::int64_t divide_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
 
 // ---- by channels: each thread takes ranges of channels through all steps --------------------------------------------
 

@@ -4,6 +4,8 @@
 #include <bit>
 #include <numeric>
 
+#include "plan/integers.hpp"
+
 namespace bnorm::plan {
 namespace {
 
@@ -22,9 +24,6 @@ constexpr std::int64_t kLargeTensorElements = std::int64_t{1} << 22;
 
 // A unit of joined planes has at most this many elements in the whole batch: two tensors of it stay in half of L2.
 constexpr std::int64_t kMaxUnitElements = 65536;
-
-std::int64_t divide_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return divide_up(value, multiple) * multiple; }
 
 std::int64_t dense_or(std::int64_t stride, std::int64_t dense) { return stride == 0 ? dense : stride; }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <bit>
 
+#include "plan/integers.hpp"
+#include "plan/items.hpp"
+
 namespace bnorm::plan {
 namespace {
 
@@ -11,9 +14,6 @@ constexpr std::int64_t kElementBytes = 4;
 constexpr std::int64_t kKibi = 1024;
 // A second thread is worth waking for this much memory traffic: waking takes tens of microseconds.
 constexpr std::int64_t kBytesPerThread = 128 * kKibi;
-constexpr std::int64_t kItemsPerThread = 4;
-// Whatever number of threads is asked for, plans are made in microseconds.
-constexpr std::int64_t kMostCandidates = 4096;
 constexpr std::int64_t kApplyBytes = 512 * kKibi;
 constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
 constexpr std::int64_t kScratchPerThread = 64 * kKibi;
@@ -28,9 +28,6 @@ constexpr std::int64_t kMinPanelChannels = 64;
 constexpr std::int64_t kMaxSlabChannels = 256;
 // A part's tree is at most this deep: it needs one level of sums for each.
 constexpr std::int64_t kMaxPartBlocks = 32;
-
-std::int64_t divide_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return divide_up(value, multiple) * multiple; }
 
 // Hands out offsets, each at a cache line.
 class Bump {
@@ -84,51 +81,7 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
     return range;
 }
 
-// ---- how evenly items spread ----------------------------------------------------------------------------------------
-
-// What the busiest thread gets is bounded by its number of items, and by an even share plus one item (Graham 1966, list
-// scheduling).
-struct Items {
-    std::int64_t count;
-    std::int64_t largest;
-    std::int64_t total;
-
-    std::int64_t busiest(int threads) const {
-        return std::min(divide_up(count, threads) * largest, (total + (threads - 1) * largest) / threads);
-    }
-    // Whether that is within so many percent of an even share. Totals reach 2^61: no product of them.
-    bool within(std::int64_t percent, int threads) const {
-        const std::int64_t share = total / threads;
-        return busiest(threads) - share <= share / 100 * percent + share % 100 * percent / 100;
-    }
-    bool even(int threads) const { return within(15, threads); }
-
-    static Items cut(std::int64_t total, std::int64_t step, std::int64_t repeats) {
-        return {divide_up(total, step) * repeats, std::min(step, total), total * repeats};
-    }
-};
-
-// The step in which `total`, `repeats` times, is cut into items: in whole units, at most `most` (but one unit), and the
-// largest that spreads evenly, or else the one that spreads best.
-std::int64_t even_step(std::int64_t total, std::int64_t most, std::int64_t unit, std::int64_t repeats, int threads) {
-    const std::int64_t least = std::max<std::int64_t>(1, divide_up(total, std::max(most / unit * unit, unit)));
-    const std::int64_t candidates = std::min(threads * kItemsPerThread, kMostCandidates);
-    std::int64_t best = 0;
-    std::int64_t busiest = 0;
-    for (std::int64_t count = least; count <= least + candidates; ++count) {
-        const std::int64_t step = round_up(divide_up(total, count), unit);
-        const Items items = Items::cut(total, step, repeats);
-        // A little smaller may be much more even.
-        if (count <= least + threads && items.within(2, threads)) {
-            return step;
-        }
-        if (best == 0 || (items.busiest(threads) < busiest && !Items::cut(total, best, repeats).even(threads))) {
-            best = step;
-            busiest = items.busiest(threads);
-        }
-    }
-    return best;
-}
+// ---- sizes of items -------------------------------------------------------------------------------------------------
 
 // `threads`: how many share the items; each gets several.
 void set_apply_size(const Geometry& geometry, std::int64_t columns, int threads, Schedule& schedule) {
