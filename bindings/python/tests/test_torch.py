@@ -209,7 +209,7 @@ class Conversion(unittest.TestCase):
                 loss = nn.functional.cross_entropy(model(images[batch].to(kind)), labels[batch])
                 loss.backward()
                 optimizer.step()
-                history.append(float(loss))
+                history.append(loss.item())
             model.eval()
             history.append(float(nn.functional.cross_entropy(model(images.to(kind)), labels)))
             losses.append(history)
