@@ -53,7 +53,7 @@ BNORM_INLINE GradientTerms gradient_terms(const GradientRow& row, std::int64_t m
     if (is_sign_gate(kGate)) {
         return {gate_by_sign<kGate>(dy, fma(e, parameters.scale, parameters.shift), parameters.activation), e};
     }
-    return {dy, e};
+    return {F32(dy.data), e};
 }
 
 // Eight terms as two trees; `terms(k)` gives the k-th.
@@ -68,18 +68,26 @@ BNORM_INLINE F32Sums sum_eight_products(const Terms& terms) {
     return {low1 + high1, low2 + high2};
 }
 
+struct LaneGradients {
+    LaneTotals dy;
+    LaneTotals products;
+};
+
+BNORM_INLINE void add_group(LaneGradients& sums, std::int64_t lane, const F32Sums& group) {
+    add_widened(sums.dy, lane, group.s1);
+    add_widened(sums.products, lane, group.s2);
+}
+
 template <Gate kGate>
 BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit, std::int64_t columns,
-                                   const GateParameters& parameters, double* s1, double* s2) {
+                                   const GateParameters& parameters, LaneGradients& sums) {
     constexpr std::int64_t kStep = kGroup * kLanes;
     std::int64_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-            const F32Sums sums = sum_eight_products([&](std::int64_t k) {
-                return gradient_terms<kGate, true>(row, mask_bit, c + lane + k * kLanes, kWidth, parameters);
-            });
-            add_widened(s1 + lane, sums.s1);
-            add_widened(s2 + lane, sums.s2);
+            add_group(sums, lane, sum_eight_products([&](std::int64_t k) {
+                          return gradient_terms<kGate, true>(row, mask_bit, c + lane + k * kLanes, kWidth, parameters);
+                      }));
         }
     }
     for (std::int64_t lane = 0; c < columns && lane < kLanes; lane += kWidth) {
@@ -93,8 +101,7 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
             const GradientTerms t = gradient_terms<kGate, false>(row, mask_bit, i, columns - i, parameters);
             chain = {chain.s1 + t.dy, fma(t.dy, t.e, chain.s2)};
         }
-        add_widened(s1 + lane, chain.s1);
-        add_widened(s2 + lane, chain.s2);
+        add_group(sums, lane, chain);
     }
 }
 
@@ -111,17 +118,18 @@ template <Gate kGate>
 BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
     const GradientSums task = arguments;
     const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, 0);
-    alignas(64) double s1[kLanes] = {};
-    alignas(64) double s2[kLanes] = {};
+    LaneGradients sums;
+    clear(sums.dy);
+    clear(sums.products);
     for (std::int64_t r = 0; r < task.rows; ++r) {
         if (is_mask_gate(kGate) && task.prefetch) {
             prefetch_row(task.dy + (r + 1) * task.dy_stride, task.columns);
             prefetch_row(task.x + (r + 1) * task.x_stride, task.columns);
         }
-        sum_gradient_row<kGate>(gradient_row(task, r), task.mask_bit, task.columns, parameters, s1, s2);
+        sum_gradient_row<kGate>(gradient_row(task, r), task.mask_bit, task.columns, parameters, sums);
     }
-    *task.sum_dy = sum_lanes(s1);
-    *task.sum_dy_centered_x = sum_lanes(s2);
+    *task.sum_dy = sum_lanes(sums.dy);
+    *task.sum_dy_centered_x = sum_lanes(sums.products);
 }
 
 template <Gate kGate, bool kWhole>

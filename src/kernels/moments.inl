@@ -81,7 +81,38 @@ BNORM_INLINE T sum_lanes(const T* v) {
     return (sum0 + sum2) + (sum1 + sum3);
 }
 
+// The same of vectors that hold kLanes values, in the same order.
+template <class Vector, int kVectors>
+BNORM_INLINE auto sum_vectors(Vector (&v)[kVectors]) {
+    for (int half = kVectors / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; ++i) {
+            v[i] = v[i] + v[i + half];
+        }
+    }
+    return sum_halves(v[0].data);
+}
+
 // ---- uniform: one channel -------------------------------------------------------------------------------------------
+
+// One f64 sum a virtual lane. Where the lanes are one vector they stay in registers from row to row: by way of memory a
+// short row waited for the one before it.
+struct LaneTotals {
+    F64 parts[kLanes / kWidthF64];
+};
+
+BNORM_INLINE void clear(LaneTotals& totals) {
+    for (F64& part : totals.parts) {
+        part = F64(0.0);
+    }
+}
+
+BNORM_INLINE void add_widened(LaneTotals& totals, std::int64_t lane, F32 value) {
+    F64* part = totals.parts + lane / kWidthF64;
+    part[0] = part[0] + widen_low(value);
+    part[1] = part[1] + widen_high(value);
+}
+
+BNORM_INLINE double sum_lanes(LaneTotals totals) { return sum_vectors(totals.parts); }
 
 struct Rows {
     const float* x;
@@ -107,28 +138,37 @@ BNORM_INLINE float sample_mean(const Rows& block) {
     }
     const std::int64_t rows_per_step = step / per_row;
     const std::int64_t vectors_per_step = step - rows_per_step * per_row;
-    alignas(64) float lanes[kLanes] = {};
+    F32 sums[kLanes / kWidth];
+    for (F32& sum : sums) {
+        sum = F32(0.0F);
+    }
     const float* row = block.x;
     std::int64_t vector = 0; // within the row
     for (std::int64_t i = 0; i < samples; ++i) {
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-            store(lanes + lane, load(lanes + lane) + load(row + vector * kLanes + lane));
+            sums[lane / kWidth] = sums[lane / kWidth] + load(row + vector * kLanes + lane);
         }
         vector += vectors_per_step;
         const bool past = vector >= per_row;
         vector -= past ? per_row : 0;
         row += (rows_per_step + (past ? 1 : 0)) * block.row_stride;
     }
-    return sum_lanes(lanes) / static_cast<float>(samples * kLanes);
+    return sum_vectors(sums) / static_cast<float>(samples * kLanes);
 }
 
 constexpr std::int64_t kStepElements = kGroup * kLanes;
 
 struct LaneSums {
-    alignas(64) double s1[kLanes];
-    alignas(64) double s2[kLanes];
-    alignas(64) float largest[kLanes];
+    LaneTotals s1;
+    LaneTotals s2;
+    F32 largest; // of all lanes that share a place in a vector
 };
+
+BNORM_INLINE void add_group(LaneSums& sums, std::int64_t lane, const F32Sums& group) {
+    add_widened(sums.s1, lane, group.s1);
+    add_widened(sums.s2, lane, group.s2);
+    sums.largest = xsimd::max(sums.largest, group.s2);
+}
 
 // Fewer than kGroup * kLanes elements at the end of a row.
 BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, F32 shift, LaneSums& sums) {
@@ -143,15 +183,14 @@ BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, F32 shift, L
             const F32 d = keep_first(load_first(x + i, columns - i) - shift, columns - i);
             chain = {chain.s1 + d, fma(d, d, chain.s2)};
         }
-        add_group(chain, sums.s1 + lane, sums.s2 + lane, sums.largest + lane);
+        add_group(sums, lane, chain);
     }
 }
 
 BNORM_INLINE void sum_step(const float* x, F32 shift, LaneSums& sums) {
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         const float* address = x + lane;
-        const F32Sums group = sum_eight([&](std::int64_t k) { return load(address + k * kLanes) - shift; });
-        add_group(group, sums.s1 + lane, sums.s2 + lane, sums.largest + lane);
+        add_group(sums, lane, sum_eight([&](std::int64_t k) { return load(address + k * kLanes) - shift; }));
     }
 }
 
@@ -165,8 +204,25 @@ BNORM_INLINE void sum_row(const float* x, std::int64_t columns, F32 shift, LaneS
     }
 }
 
-// Out of line: the loop of sum_row keeps its registers.
-BNORM_RARE void sum_rows_ahead(const Rows& block, std::int64_t ahead, F32 shift, LaneSums& sums) {
+BNORM_INLINE LaneSums no_sums() {
+    LaneSums sums;
+    clear(sums.s1);
+    clear(sums.s2);
+    sums.largest = F32(0.0F);
+    return sums;
+}
+
+BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift) {
+    LaneSums sums = no_sums();
+    for (std::int64_t row = 0; row < block.rows; ++row) {
+        sum_row(block.x + row * block.row_stride, block.columns, shift, sums);
+    }
+    return sums;
+}
+
+// Out of line: the loop of sum_rows keeps its registers.
+BNORM_RARE LaneSums sum_rows_ahead(const Rows& block, std::int64_t ahead, F32 shift) {
+    LaneSums sums = no_sums();
     for (std::int64_t row = 0; row < block.rows; ++row) {
         const float* x = block.x + row * block.row_stride;
         std::int64_t i = 0;
@@ -180,6 +236,7 @@ BNORM_RARE void sum_rows_ahead(const Rows& block, std::int64_t ahead, F32 shift,
             sum_row_end(x + i, block.columns - i, shift, sums);
         }
     }
+    return sums;
 }
 
 struct Moments {
@@ -238,23 +295,14 @@ BNORM_RARE Moments moments_around(const Rows& block, float around) {
     return moments_in_f64(block);
 }
 
-BNORM_INLINE Moments close_block(const Rows& block, float shift, LaneSums& sums) {
+BNORM_INLINE Moments close_block(const Rows& block, float shift, const LaneSums& sums) {
     const double n = block.count();
-    F32 groups(0.0F);
-    for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-        groups = xsimd::max(groups, load(sums.largest + lane));
-    }
-    store(sums.largest, groups);
-    float largest = 0.0F;
-    for (std::int64_t lane = 0; lane < kWidth; ++lane) {
-        largest = sums.largest[lane] > largest ? sums.largest[lane] : largest;
-    }
     const double s1 = sum_lanes(sums.s1);
     const double s2 = sum_lanes(sums.s2);
     const double m2 = s2 - s1 * s1 / n;
     const double mean = static_cast<double>(shift) + s1 / n;
     if (s2 <= kMaxCancellation * m2 && s2 < kInfinity && s2 >= n * kMinMeanSquare &&
-        static_cast<double>(largest) <= kMaxGroupShare * s2) {
+        bits(sums.largest > F32(static_cast<float>(kMaxGroupShare * s2))) == 0) {
         return {mean, m2};
     }
     return moments_around(block, static_cast<float>(mean));
@@ -270,14 +318,7 @@ BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_
         return;
     }
     const float shift = sample_mean(block);
-    LaneSums sums = {};
-    if (ahead != 0) {
-        sum_rows_ahead(block, ahead, F32(shift), sums);
-    } else {
-        for (std::int64_t row = 0; row < rows; ++row) {
-            sum_row(x + row * row_stride, columns, F32(shift), sums);
-        }
-    }
+    const LaneSums sums = ahead != 0 ? sum_rows_ahead(block, ahead, F32(shift)) : sum_rows(block, F32(shift));
     const Moments moments = close_block(block, shift, sums);
     *mean = moments.mean;
     *m2 = moments.m2;

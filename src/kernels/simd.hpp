@@ -39,8 +39,32 @@ BNORM_INLINE F64 load(const double* address) { return F64::load_unaligned(addres
 BNORM_INLINE void store(float* address, F32 value) { value.store_unaligned(address); }
 BNORM_INLINE void store(double* address, F64 value) { value.store_unaligned(address); }
 
+// The sum of all lanes: the upper half onto the lower one, and again, the same order on every ISA. xsimd's own promises
+// no order.
+BNORM_INLINE double sum_halves(__m128d value) {
+    return _mm_cvtsd_f64(value) + _mm_cvtsd_f64(_mm_unpackhi_pd(value, value));
+}
+BNORM_INLINE float sum_halves(__m128 value) {
+    const __m128 two = _mm_add_ps(value, _mm_movehl_ps(value, value));
+    return _mm_cvtss_f32(two) + _mm_cvtss_f32(_mm_shuffle_ps(two, two, 1));
+}
+#if defined(__AVX2__)
+BNORM_INLINE double sum_halves(__m256d value) {
+    return sum_halves(_mm_add_pd(_mm256_castpd256_pd128(value), _mm256_extractf128_pd(value, 1)));
+}
+BNORM_INLINE float sum_halves(__m256 value) {
+    return sum_halves(_mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1)));
+}
+#endif
+
 #if defined(__AVX512F__)
 
+BNORM_INLINE double sum_halves(__m512d value) {
+    return sum_halves(_mm256_add_pd(_mm512_castpd512_pd256(value), _mm512_extractf64x4_pd(value, 1)));
+}
+BNORM_INLINE float sum_halves(__m512 value) {
+    return sum_halves(_mm256_add_ps(_mm512_castps512_ps256(value), _mm512_extractf32x8_ps(value, 1)));
+}
 // xsimd 8.1 multiplies, then adds; 9.0 and later have it.
 BNORM_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a.data, b.data, c.data); }
 // Run-time masks: xsimd 14 has none for a count either.
