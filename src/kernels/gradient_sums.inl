@@ -42,7 +42,7 @@ BNORM_INLINE GateParameters gate_parameters(const GradientSums& task, std::int64
 template <Gate kGate, bool kWhole>
 BNORM_INLINE GradientTerms gradient_terms(const GradientRow& row, std::int64_t mask_bit, std::int64_t column,
                                           std::int64_t lanes, const GateParameters& parameters) {
-    const F32 dy = load_lanes<kWhole>(row.dy + column, lanes);
+    const F32 dy = in_register(load_lanes<kWhole>(row.dy + column, lanes));
     F32 e = load_lanes<kWhole>(row.x + column, lanes) - parameters.center;
     if (!kWhole) {
         e = keep_first(e, lanes);

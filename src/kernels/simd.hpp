@@ -202,6 +202,11 @@ BNORM_INLINE F64 widen_high(F32 value) { return _mm_cvtps_pd(_mm_movehl_ps(value
 #endif
 
 BNORM_INLINE void fence() { _mm_sfence(); }
+// GCC reads a value that is used twice twice from memory, which costs where it straddles cache lines.
+BNORM_INLINE F32 in_register(F32 value) {
+    __asm__("" : "+v"(value.data));
+    return value;
+}
 // Any address will do: one that is not mapped is ignored.
 BNORM_INLINE void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
 
