@@ -57,7 +57,7 @@ BNORM_INLINE F32 activate(F32 v, F32 parameter) {
 // Bit i of a mask is bit i%8 of byte i/8. A vector of four lanes shares its byte with a neighbour: the lower one writes
 // first and clears the upper half.
 BNORM_INLINE void store_mask(std::uint8_t* mask, std::int64_t bit, std::uint32_t value) {
-    std::uint8_t* byte = mask + bit / 8;
+    std::uint8_t* byte = mask + static_cast<std::uint64_t>(bit) / 8; // a shift
     if (kWidth == 16) {
         const std::uint16_t two = static_cast<std::uint16_t>(value);
         __builtin_memcpy(byte, &two, sizeof two);
@@ -78,9 +78,10 @@ BNORM_INLINE void end_mask_row(std::uint8_t* mask, std::int64_t bits) {
 
 // The kWidth bits from any bit on. Reads up to three bytes past the last of them: masks end with spare bytes.
 BNORM_INLINE std::uint32_t load_mask(const std::uint8_t* mask, std::int64_t bit) {
+    const std::uint64_t index = static_cast<std::uint64_t>(bit); // divides by a shift
     std::uint32_t value = 0;
-    __builtin_memcpy(&value, mask + bit / 8, sizeof value);
-    return value >> (bit % 8) & ((1U << kWidth) - 1U);
+    __builtin_memcpy(&value, mask + index / 8, sizeof value);
+    return value >> (index % 8) & ((1U << kWidth) - 1U);
 }
 
 constexpr bool is_sign_gate(Gate gate) {
