@@ -84,13 +84,18 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
     constexpr std::int64_t kStep = kGroup * kLanes;
     std::int64_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
+        BNORM_UNROLL
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             add_group(sums, lane, sum_eight_products([&](std::int64_t k) {
                           return gradient_terms<kGate, true>(row, mask_bit, c + lane + k * kLanes, kWidth, parameters);
                       }));
         }
     }
-    for (std::int64_t lane = 0; c < columns && lane < kLanes; lane += kWidth) {
+    if (c == columns) {
+        return;
+    }
+    BNORM_UNROLL
+    for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         F32Sums chain = {F32(0.0F), F32(0.0F)};
         std::int64_t i = c + lane;
         for (; i + kWidth <= columns; i += kLanes) {

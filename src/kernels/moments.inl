@@ -54,16 +54,6 @@ BNORM_INLINE void add_widened(double* sums, F32 value) {
     store(sums + kWidthF64, load(sums + kWidthF64) + widen_high(value));
 }
 
-// d and d*d formed in f64.
-BNORM_INLINE void add_exact(F32 x, F32 shift, double* s1, double* s2) {
-    const F64 low = widen_low(x) - widen_low(shift);
-    const F64 high = widen_high(x) - widen_high(shift);
-    store(s1, load(s1) + low);
-    store(s1 + kWidthF64, load(s1 + kWidthF64) + high);
-    store(s2, load(s2) + low * low);
-    store(s2 + kWidthF64, load(s2 + kWidthF64) + high * high);
-}
-
 // The sums of a group enter the block's; `largest` keeps the largest s2 of a group.
 BNORM_INLINE void add_group(const F32Sums& group, double* s1, double* s2, float* largest) {
     add_widened(s1, group.s1);
@@ -82,14 +72,18 @@ BNORM_INLINE T sum_lanes(const T* v) {
 }
 
 // The same of vectors that hold kLanes values, in the same order.
-template <class Vector, int kVectors>
-BNORM_INLINE auto sum_vectors(Vector (&v)[kVectors]) {
-    for (int half = kVectors / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; ++i) {
-            v[i] = v[i] + v[i + half];
-        }
-    }
+template <class Vector>
+BNORM_INLINE auto sum_vectors(const Vector (&v)[1]) {
     return sum_halves(v[0].data);
+}
+template <class Vector, int kVectors>
+BNORM_INLINE auto sum_vectors(const Vector (&v)[kVectors]) {
+    Vector sums[kVectors / 2];
+    BNORM_UNROLL
+    for (int i = 0; i < kVectors / 2; ++i) {
+        sums[i] = v[i] + v[i + kVectors / 2];
+    }
+    return sum_vectors(sums);
 }
 
 // ---- uniform: one channel -------------------------------------------------------------------------------------------
@@ -101,6 +95,7 @@ struct LaneTotals {
 };
 
 BNORM_INLINE void clear(LaneTotals& totals) {
+    BNORM_UNROLL
     for (F64& part : totals.parts) {
         part = F64(0.0);
     }
@@ -112,7 +107,7 @@ BNORM_INLINE void add_widened(LaneTotals& totals, std::int64_t lane, F32 value) 
     part[1] = part[1] + widen_high(value);
 }
 
-BNORM_INLINE double sum_lanes(LaneTotals totals) { return sum_vectors(totals.parts); }
+BNORM_INLINE double sum_lanes(const LaneTotals& totals) { return sum_vectors(totals.parts); }
 
 struct Rows {
     const float* x;
@@ -139,12 +134,14 @@ BNORM_INLINE float sample_mean(const Rows& block) {
     const std::int64_t rows_per_step = step / per_row;
     const std::int64_t vectors_per_step = step - rows_per_step * per_row;
     F32 sums[kLanes / kWidth];
+    BNORM_UNROLL
     for (F32& sum : sums) {
         sum = F32(0.0F);
     }
     const float* row = block.x;
     std::int64_t vector = 0; // within the row
     for (std::int64_t i = 0; i < samples; ++i) {
+        BNORM_UNROLL
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             sums[lane / kWidth] = sums[lane / kWidth] + load(row + vector * kLanes + lane);
         }
@@ -157,6 +154,17 @@ BNORM_INLINE float sample_mean(const Rows& block) {
 }
 
 constexpr std::int64_t kStepElements = kGroup * kLanes;
+
+// d and d*d formed in f64.
+BNORM_INLINE void add_exact(LaneTotals& s1, LaneTotals& s2, std::int64_t lane, F32 x, F32 shift) {
+    const F64 low = widen_low(x) - widen_low(shift);
+    const F64 high = widen_high(x) - widen_high(shift);
+    const std::int64_t part = lane / kWidthF64;
+    s1.parts[part] = s1.parts[part] + low;
+    s1.parts[part + 1] = s1.parts[part + 1] + high;
+    s2.parts[part] = s2.parts[part] + low * low;
+    s2.parts[part + 1] = s2.parts[part + 1] + high * high;
+}
 
 struct LaneSums {
     LaneTotals s1;
@@ -172,6 +180,7 @@ BNORM_INLINE void add_group(LaneSums& sums, std::int64_t lane, const F32Sums& gr
 
 // Fewer than kGroup * kLanes elements at the end of a row.
 BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, F32 shift, LaneSums& sums) {
+    BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         F32Sums chain = {F32(0.0F), F32(0.0F)};
         std::int64_t i = lane;
@@ -188,6 +197,7 @@ BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, F32 shift, L
 }
 
 BNORM_INLINE void sum_step(const float* x, F32 shift, LaneSums& sums) {
+    BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         const float* address = x + lane;
         add_group(sums, lane, sum_eight([&](std::int64_t k) { return load(address + k * kLanes) - shift; }));
@@ -275,16 +285,23 @@ BNORM_RARE Moments moments_in_f64(const Rows& block) {
 // n*2^-53; with the rounded mean it costs nothing.
 BNORM_RARE Moments moments_around(const Rows& block, float around) {
     const F32 shift(around);
-    alignas(64) double s1[kLanes] = {};
-    alignas(64) double s2[kLanes] = {};
+    LaneTotals s1, s2;
+    clear(s1);
+    clear(s2);
     for (std::int64_t row = 0; row < block.rows; ++row) {
         const float* x = block.x + row * block.row_stride;
-        for (std::int64_t i = 0; i < block.columns; i += kWidth) {
-            const std::int64_t lanes = block.columns - i;
-            const F32 values = lanes >= kWidth
-                                   ? load(x + i)
-                                   : xsimd::select(mask_from_bits((1U << lanes) - 1U), load_first(x + i, lanes), shift);
-            add_exact(values, shift, s1 + i % kLanes, s2 + i % kLanes);
+        std::int64_t i = 0;
+        for (; i + kLanes <= block.columns; i += kLanes) {
+            BNORM_UNROLL
+            for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
+                add_exact(s1, s2, lane, load(x + i + lane), shift);
+            }
+        }
+        BNORM_UNROLL
+        for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
+            const std::int64_t rest = block.columns - i - lane;
+            const std::int64_t lanes = rest < 0 ? 0 : rest < kWidth ? rest : kWidth;
+            add_exact(s1, s2, lane, blend_first(load_first(x + i + lane, lanes), shift, lanes), shift);
         }
     }
     const double sum = sum_lanes(s1);
@@ -318,8 +335,8 @@ BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_
         return;
     }
     const float shift = sample_mean(block);
-    const LaneSums sums = ahead != 0 ? sum_rows_ahead(block, ahead, F32(shift)) : sum_rows(block, F32(shift));
-    const Moments moments = close_block(block, shift, sums);
+    const Moments moments = ahead != 0 ? close_block(block, shift, sum_rows_ahead(block, ahead, F32(shift)))
+                                       : close_block(block, shift, sum_rows(block, F32(shift)));
     *mean = moments.mean;
     *m2 = moments.m2;
 }

@@ -16,6 +16,13 @@
 // For what is seldom needed: out of line, so that it does not weigh on the loop that nearly always suffices.
 #define BNORM_RARE __attribute__((noinline, flatten)) static
 
+// Before a loop over the parts of a small array: only with constant indices do compilers keep its parts in registers.
+#if defined(__clang__)
+#define BNORM_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define BNORM_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 namespace bnorm::kernels {
 namespace {
 
