@@ -111,18 +111,20 @@ def choose_rows(options, operations, shapes):
 
 
 def take_turns(peers, request, options):
-    """Medians of each turn, by the name of the peer; peers that cannot are left out."""
-    able = {}
+    """(medians of each turn, by the name of the peer; what the others, which are left out, answered)"""
+    able, left_out = {}, {}
     for peer in peers:
         answer = peer.ask("prepare " + request)
-        if "error" not in answer:
+        if "error" in answer:
+            left_out[peer.info["name"]] = answer["error"]
+        else:
             able[peer.info["name"]] = (peer, answer["implementation"])
     turns = {name: [] for name in able}
     for _ in range(options.rounds):
         for name, (peer, _) in able.items():
             answer = peer.ask(f"run {options.seconds} {'cold' if options.cold else 'warm'}")
             turns[name].append(statistics.median(answer["seconds"]))
-    return {name: {"implementation": able[name][1], "turns": turns[name]} for name in able}
+    return {name: {"implementation": able[name][1], "turns": turns[name]} for name in able}, left_out
 
 
 class Limit:
@@ -141,7 +143,7 @@ class Limit:
             arrays = len(kinds)
             rates = {}
             for kind in kinds:
-                found = take_turns([self.peer], f"{kind} nchw 1 1 1 {moved // arrays} {row['threads']}", self.options)
+                found, _ = take_turns([self.peer], f"{kind} nchw 1 1 1 {moved // arrays} {row['threads']}", self.options)
                 rates[kind] = 4 * moved / statistics.median(found["bnorm"]["turns"])
             self.known[key] = rates
         return self.known[key]
@@ -161,7 +163,7 @@ def measure(rows, peers, limit, options):
     for done, row in enumerate(rows):
         elements = row["shape"][0] * row["shape"][1] * row["shape"][2] * row["shape"][3]
         request = " ".join(map(str, [row["operation"], row["layout"], *row["shape"], row["threads"]]))
-        row["peers"] = take_turns(peers, request, options)
+        row["peers"], row["left_out"] = take_turns(peers, request, options)
         row["limit"] = limit.of(row, elements)
         row["bytes"] = 4 * elements * row["streams"]
         spent = time.monotonic() - start

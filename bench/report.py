@@ -74,6 +74,12 @@ def table_lines(rows):
         yield "| " + " | ".join(cells) + " |"
 
 
+def left_out_lines(rows):
+    reasons = collections.Counter((name, reason) for row in rows for name, reason in row.get("left_out", {}).items())
+    return [line for (name, reason), count in sorted(reasons.items())
+            for line in ("", f"{name} is not in {count} of {len(rows)} rows: {reason}")]
+
+
 def markdown(results, pictures):
     lines = ["# bnorm beside its peers", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in results["machine"].items()]
@@ -86,6 +92,7 @@ def markdown(results, pictures):
               "past the cache) of as many bytes as the operation must move at least."]
     if allocating:
         lines.append(f"Some operations of {', '.join(allocating)} allocate their results in each call.")
+    lines += left_out_lines(results["rows"])
     groups = grouped(results["rows"])
     lines += ["", "## Ratios to the best peer, geometric means", "", *summary_lines(groups)]
     lines += [line for picture in pictures for line in ("", f"![{picture}]({picture}.svg)")]
@@ -149,7 +156,7 @@ def draw(results, folder):
 
 def write(results, folder):
     (folder / "report.md").write_text(markdown(results, draw(results, folder)))
-    print("\n".join(summary_lines(grouped(results["rows"]))))
+    print("\n".join([*left_out_lines(results["rows"]), "", *summary_lines(grouped(results["rows"]))]))
     print(f"\n{folder / 'report.md'}")
 
 

@@ -176,11 +176,13 @@ class Layer {
                                {DNNL_ARG_DIFF_DST, dy},
                                {DNNL_ARG_DIFF_SRC, tensor(data_, false)},
                                {DNNL_ARG_SCALE, channels(kGamma)},
-                               {DNNL_ARG_SHIFT, channels(kBeta)},
                                {DNNL_ARG_DIFF_SCALE, channels(0.0F)},
                                {DNNL_ARG_DIFF_SHIFT, channels(0.0F)},
                                {DNNL_ARG_MEAN, channels(0.0F)},
                                {DNNL_ARG_VARIANCE, channels(0.33F)}};
+        if (DNNL_VERSION_MAJOR < 3) { // 3.x refuses what it does not read
+            arguments.insert({DNNL_ARG_SHIFT, channels(kBeta)});
+        }
         if (fused_relu) {
             arguments.insert({DNNL_ARG_WORKSPACE, tensor(description.workspace_desc(), true)});
         }
