@@ -269,6 +269,14 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
     return items.busiest(schedule.threads) - share <= share * read_again / workload.streams;
 }
 
+// Outputs go past the cache from this many bytes on. A core stores past it as fast as through it, so that what is read
+// again, or at the next call, had better not give way to them. Several cores together move more through the cache than
+// memory takes: without a reduction they use all of it.
+std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
+    const bool through = workload.reductions == 0 && threads > 1;
+    return through ? machine.last_level_bytes : machine.last_level_bytes / 2;
+}
+
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
 // Not where the parameters of all channels together are too many, nor planes that are larger than a thread should take.
 bool schedule_in_order(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
@@ -335,7 +343,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
     schedule.from_memory = elements * kElementBytes * workload.cached_tensors > machine.last_level_bytes / 2;
     schedule.prefetch = elements * kElementBytes * workload.cached_tensors > 4 * machine.l2_bytes;
-    schedule.stream = workload.applies && bytes > machine.last_level_bytes;
+    schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule_planes(geometry, workload, machine, schedule);
     } else {
