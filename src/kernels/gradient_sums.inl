@@ -137,15 +137,20 @@ BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
     *task.sum_dy_centered_x = sum_lanes(sums.products);
 }
 
+struct GradientRowsAhead {
+    RowsAhead dy;
+    RowsAhead x;
+};
+
 template <Gate kGate, bool kWhole>
 BNORM_INLINE void sum_eight_gradient_rows(const GradientSums& task, std::int64_t row, std::int64_t column,
-                                          std::int64_t lanes) {
+                                          std::int64_t lanes, GradientRowsAhead& ahead) {
     const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, column);
     const F32Sums sums = sum_eight_products([&](std::int64_t k) {
         const GradientRow terms = gradient_row(task, row + k);
         if (task.prefetch) {
-            prefetch(terms.dy + kGroup * task.dy_stride + column);
-            prefetch(terms.x + kGroup * task.x_stride + column);
+            ahead.dy.fetch();
+            ahead.x.fetch();
         }
         return gradient_terms<kGate, kWhole>(terms, task.mask_bit, column, lanes, parameters);
     });
@@ -177,13 +182,14 @@ BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
         store(task.sum_dy + c, F64(0.0));
         store(task.sum_dy_centered_x + c, F64(0.0));
     }
+    GradientRowsAhead ahead = {{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}};
     std::int64_t r = 0;
     for (; r + kGroup <= task.rows; r += kGroup) {
         for (std::int64_t c = 0; c < whole; c += kWidth) {
-            sum_eight_gradient_rows<kGate, true>(task, r, c, kWidth);
+            sum_eight_gradient_rows<kGate, true>(task, r, c, kWidth, ahead);
         }
         if (rest != 0) {
-            sum_eight_gradient_rows<kGate, false>(task, r, whole, rest);
+            sum_eight_gradient_rows<kGate, false>(task, r, whole, rest, ahead);
         }
     }
     if (r < task.rows) {

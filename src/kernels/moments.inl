@@ -13,6 +13,7 @@
 #ifndef BNORM_KERNELS_MOMENTS_INL
 #define BNORM_KERNELS_MOMENTS_INL
 
+#include "kernels/rows_ahead.inl"
 #include "kernels/simd.hpp"
 
 namespace bnorm::kernels {
@@ -370,12 +371,12 @@ struct ColumnSums {
 
 template <bool kWhole, bool kPrefetch>
 BNORM_INLINE void sum_eight_rows(const float* x, std::int64_t row_stride, std::int64_t columns, const ColumnSums& sums,
-                                 std::int64_t c) {
+                                 std::int64_t c, RowsAhead& ahead) {
     const F32 shift = load(sums.shifts + c);
     const F32Sums group = sum_eight([&](std::int64_t k) {
         const float* address = x + k * row_stride + c;
         if (kPrefetch) {
-            prefetch(address + kGroup * row_stride);
+            ahead.fetch();
         }
         return (kWhole ? load(address) : load_first(address, columns - c)) - shift;
     });
@@ -435,15 +436,16 @@ BNORM_INLINE void sum_few_rows(const Rows& block, const ColumnSums& sums) {
 
 template <bool kPrefetch>
 BNORM_INLINE void sum_columns(const Rows& block, const ColumnSums& sums) {
+    RowsAhead ahead(block.x, block.row_stride, block.columns);
     std::int64_t row = 0;
     for (; row + kGroup <= block.rows; row += kGroup) {
         const float* x = block.x + row * block.row_stride;
         std::int64_t c = 0;
         for (; c + kWidth <= block.columns; c += kWidth) {
-            sum_eight_rows<true, kPrefetch>(x, block.row_stride, block.columns, sums, c);
+            sum_eight_rows<true, kPrefetch>(x, block.row_stride, block.columns, sums, c, ahead);
         }
         if (c < block.columns) {
-            sum_eight_rows<false, kPrefetch>(x, block.row_stride, block.columns, sums, c);
+            sum_eight_rows<false, kPrefetch>(x, block.row_stride, block.columns, sums, c, ahead);
         }
     }
     if (row < block.rows) {

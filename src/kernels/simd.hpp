@@ -10,6 +10,7 @@
 #include <xsimd/xsimd.hpp>
 
 #define BNORM_INLINE static inline __attribute__((always_inline))
+#define BNORM_MEMBER __attribute__((always_inline))
 // xsimd's functions are ordinary inline templates: without flatten the compiler may leave one out of line as a weak
 // symbol, and the linker may pick that copy for a file of another ISA.
 #define BNORM_KERNEL __attribute__((flatten)) static
@@ -216,6 +217,9 @@ BNORM_INLINE F32 in_register(F32 value) {
 }
 // Any address will do: one that is not mapped is ignored.
 BNORM_INLINE void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
+BNORM_INLINE void prefetch_into_l2(const void* address) {
+    _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1);
+}
 
 } // namespace
 } // namespace bnorm::kernels
