@@ -10,6 +10,9 @@
 namespace bnorm::kernels {
 namespace {
 
+// How many elements ahead inputs are fetched where outputs bypass the cache: 16 KiB.
+constexpr std::int64_t kStreamedAhead = 4096;
+
 template <int kVariant>
 struct ApplyVariant {
     static constexpr auto activation = static_cast<Activation>(kVariant % kActivations);
@@ -102,6 +105,12 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
         std::int64_t c = 0;
         for (; c + kWidth <= task.columns; c += kWidth) {
             const auto parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
+            if (Variant::stream) {
+                prefetch_into_l2(row.x + c + kStreamedAhead);
+            }
+            if (Variant::stream && Variant::residual) {
+                prefetch_into_l2(row.residual + c + kStreamedAhead);
+            }
             apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
         }
         if (c < task.columns) {
