@@ -106,7 +106,7 @@ BNORM_INLINE F32 gate_by_sign(F32 dy, F32 v, F32 parameter) {
 
 BNORM_INLINE void prefetch_ahead(const float* address, std::int64_t ahead) {
     if (ahead != 0) {
-        prefetch(address + ahead);
+        prefetch_into_l2(address + ahead);
     }
 }
 

@@ -78,21 +78,37 @@ BNORM_INLINE void add_group(LaneGradients& sums, std::int64_t lane, const F32Sum
     add_widened(sums.products, lane, group.s2);
 }
 
-template <Gate kGate>
+struct GradientRowsAhead {
+    RowsAhead dy;
+    RowsAhead x;
+
+    BNORM_MEMBER void fetch() {
+        dy.fetch();
+        x.fetch();
+    }
+};
+
+template <Gate kGate, bool kPrefetch>
 BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit, std::int64_t columns,
-                                   const GateParameters& parameters, LaneGradients& sums) {
+                                   const GateParameters& parameters, LaneGradients& sums, GradientRowsAhead* ahead) {
     constexpr std::int64_t kStep = kGroup * kLanes;
     std::int64_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
         BNORM_UNROLL
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             add_group(sums, lane, sum_eight_products([&](std::int64_t k) {
+                          if (kPrefetch) {
+                              ahead->fetch();
+                          }
                           return gradient_terms<kGate, true>(row, mask_bit, c + lane + k * kLanes, kWidth, parameters);
                       }));
         }
     }
     if (c == columns) {
         return;
+    }
+    for (std::int64_t i = c; kPrefetch && i < columns; i += kWidth) {
+        ahead->fetch();
     }
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
@@ -110,37 +126,32 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
     }
 }
 
-// The start of the channel's plane in the next image, which is far away; the hardware follows from there. Measured to
-// pay only beside a mask, a third stream of short runs.
-constexpr std::int64_t kPrefetchedElements = 256;
-BNORM_INLINE void prefetch_row(const float* row, std::int64_t columns) {
-    for (std::int64_t c = 0; c < columns && c < kPrefetchedElements; c += kLanes) {
-        prefetch(row + c);
-    }
-}
-
-template <Gate kGate>
-BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
-    const GradientSums task = arguments;
+template <Gate kGate, bool kPrefetch>
+BNORM_INLINE LaneGradients sum_gradient_rows(const GradientSums& task, GradientRowsAhead* ahead) {
     const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, 0);
     LaneGradients sums;
     clear(sums.dy);
     clear(sums.products);
     for (std::int64_t r = 0; r < task.rows; ++r) {
-        if (is_mask_gate(kGate) && task.prefetch) {
-            prefetch_row(task.dy + (r + 1) * task.dy_stride, task.columns);
-            prefetch_row(task.x + (r + 1) * task.x_stride, task.columns);
-        }
-        sum_gradient_row<kGate>(gradient_row(task, r), task.mask_bit, task.columns, parameters, sums);
+        sum_gradient_row<kGate, kPrefetch>(gradient_row(task, r), task.mask_bit, task.columns, parameters, sums, ahead);
     }
+    return sums;
+}
+
+template <Gate kGate>
+BNORM_RARE LaneGradients sum_gradient_rows_ahead(const GradientSums& task) {
+    GradientRowsAhead ahead = {{task.dy, task.dy_stride, task.course}, {task.x, task.x_stride, task.course}};
+    return sum_gradient_rows<kGate, true>(task, &ahead);
+}
+
+template <Gate kGate>
+BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
+    const GradientSums task = arguments;
+    const LaneGradients sums =
+        task.course.planes != 0 ? sum_gradient_rows_ahead<kGate>(task) : sum_gradient_rows<kGate, false>(task, nullptr);
     *task.sum_dy = sum_lanes(sums.dy);
     *task.sum_dy_centered_x = sum_lanes(sums.products);
 }
-
-struct GradientRowsAhead {
-    RowsAhead dy;
-    RowsAhead x;
-};
 
 template <Gate kGate, bool kWhole>
 BNORM_INLINE void sum_eight_gradient_rows(const GradientSums& task, std::int64_t row, std::int64_t column,
@@ -149,8 +160,7 @@ BNORM_INLINE void sum_eight_gradient_rows(const GradientSums& task, std::int64_t
     const F32Sums sums = sum_eight_products([&](std::int64_t k) {
         const GradientRow terms = gradient_row(task, row + k);
         if (task.prefetch) {
-            ahead.dy.fetch();
-            ahead.x.fetch();
+            ahead.fetch();
         }
         return gradient_terms<kGate, kWhole>(terms, task.mask_bit, column, lanes, parameters);
     });

@@ -38,6 +38,14 @@ enum class Gate : std::int32_t {
 };
 constexpr int kGates = 6;
 
+// The planes of a channel, `planes` times `columns` elements, `stride` apart, followed by the next channel's; and which of
+// them, counted in the channel's order, a block starts with. Reductions fetch ahead along it. planes = 0: they do not.
+struct Course {
+    std::int64_t planes;
+    std::int64_t columns;
+    std::int64_t start;
+};
+
 // y = act(fma(x - center, scale, shift) + residual)
 //
 // `ahead` and `residual_ahead`, if not 0: elements from x (and dy) and from residual to what will be read soon, which
@@ -77,7 +85,8 @@ struct GradientSums {
     const float* scale; // scale and shift as in Apply: for the sign gates
     const float* shift;
     float activation_parameter;
-    bool prefetch; // whether dy and x are far larger than L2
+    bool prefetch; // periodic: whether dy and x come from memory
+    Course course; // uniform
     double* sum_dy;
     double* sum_dy_centered_x;
 };
@@ -116,10 +125,9 @@ constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool
 }
 
 struct KernelTable {
-    // Mean and M2 = sum((x-mean)^2) of all elements. ahead: how many elements further to fetch meanwhile; 0 for x that
-    // is in a cache, where fetching ahead costs more than it gains.
+    // Mean and M2 = sum((x-mean)^2) of all elements.
     void (*moments_uniform)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                            std::int64_t ahead, double* mean, double* m2);
+                            const Course& course, double* mean, double* m2);
     // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of
     // kLanes. prefetch_rows: whether x comes from memory.
     void (*moments_periodic)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,

@@ -232,18 +232,22 @@ BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift) {
 }
 
 // Out of line: the loop of sum_rows keeps its registers.
-BNORM_RARE LaneSums sum_rows_ahead(const Rows& block, std::int64_t ahead, F32 shift) {
+BNORM_RARE LaneSums sum_rows_ahead(const Rows& block, const Course& course, F32 shift) {
+    RowsAhead ahead(block.x, block.row_stride, course);
     LaneSums sums = no_sums();
     for (std::int64_t row = 0; row < block.rows; ++row) {
         const float* x = block.x + row * block.row_stride;
         std::int64_t i = 0;
         for (; i + kStepElements <= block.columns; i += kStepElements) {
-            for (std::int64_t k = 0; k < kStepElements; k += kLanes) {
-                prefetch(x + i + ahead + k);
+            for (std::int64_t k = 0; k < kStepElements; k += kWidth) {
+                ahead.fetch();
             }
             sum_step(x + i, shift, sums);
         }
         if (i < block.columns) {
+            for (std::int64_t k = i; k < block.columns; k += kWidth) {
+                ahead.fetch();
+            }
             sum_row_end(x + i, block.columns - i, shift, sums);
         }
     }
@@ -327,7 +331,7 @@ BNORM_INLINE Moments close_block(const Rows& block, float shift, const LaneSums&
 }
 
 BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                                  std::int64_t ahead, double* mean, double* m2) {
+                                  const Course& course, double* mean, double* m2) {
     const Rows block = {x, rows, row_stride, columns};
     if (rows * columns < kFewElements) {
         const Moments moments = moments_around(block, x[0]);
@@ -336,8 +340,8 @@ BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_
         return;
     }
     const float shift = sample_mean(block);
-    const Moments moments = ahead != 0 ? close_block(block, shift, sum_rows_ahead(block, ahead, F32(shift)))
-                                       : close_block(block, shift, sum_rows(block, F32(shift)));
+    const Moments moments = course.planes != 0 ? close_block(block, shift, sum_rows_ahead(block, course, F32(shift)))
+                                               : close_block(block, shift, sum_rows(block, F32(shift)));
     *mean = moments.mean;
     *m2 = moments.m2;
 }

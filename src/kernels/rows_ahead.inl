@@ -6,6 +6,7 @@
 #ifndef BNORM_KERNELS_ROWS_AHEAD_INL
 #define BNORM_KERNELS_ROWS_AHEAD_INL
 
+#include "kernels/kernel_table.hpp"
 #include "kernels/simd.hpp"
 
 namespace bnorm::kernels {
@@ -16,9 +17,24 @@ constexpr std::int64_t kElementsAhead = 8192;
 
 class RowsAhead {
   public:
-    RowsAhead(const float* row, std::int64_t stride, std::int64_t columns) : columns_(columns), stride_(stride) {
-        next_ = row + (kElementsAhead + columns - 1) / columns * stride;
-        end_ = next_ + columns;
+    // Columns: the rows go on and on.
+    RowsAhead(const float* row, std::int64_t stride, std::int64_t columns)
+        : columns_(columns), stride_(stride), rows_(0), left_(0) {
+        end_ = row + (kElementsAhead + columns - 1) / columns * stride + columns;
+        next_ = end_ - columns;
+    }
+
+    // Planes: `block` is the first element of a block.
+    RowsAhead(const float* block, std::int64_t stride, const Course& course)
+        : columns_(course.columns), stride_(stride), rows_(course.planes) {
+        const std::int64_t channel = course.planes * course.columns;
+        const std::int64_t ahead = course.start + kElementsAhead;
+        const std::int64_t within = ahead % channel;
+        const std::int64_t plane = within / columns_;
+        const float* first = block - course.start / columns_ * stride - course.start % columns_;
+        end_ = first + ahead / channel * columns_ + plane * stride + columns_;
+        next_ = end_ - columns_ + within % columns_;
+        left_ = rows_ - plane;
     }
 
     // One more vector.
@@ -26,16 +42,26 @@ class RowsAhead {
         prefetch_into_l2(next_);
         next_ += kWidth;
         if (next_ >= end_) {
-            end_ += stride_;
-            next_ = end_ - columns_;
+            turn();
         }
     }
 
   private:
+    BNORM_MEMBER void turn() {
+        end_ += stride_;
+        if (--left_ == 0) {
+            end_ += columns_ - rows_ * stride_;
+            left_ = rows_;
+        }
+        next_ = end_ - columns_;
+    }
+
     const float* next_;
     const float* end_; // of the row that next_ is in
     std::int64_t columns_;
     std::int64_t stride_;
+    std::int64_t rows_;
+    std::int64_t left_; // rows of the channel
 };
 
 } // namespace

@@ -65,6 +65,9 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     task.shift = coefficients[kShift];
     task.activation_parameter = execution_.problem.activation_parameter;
     task.prefetch = execution_.passes.schedule.prefetch;
+    if (pattern == Pattern::uniform) {
+        task.course = course_of(execution_.passes, block);
+    }
     task.sum_dy = sum_dy;
     task.sum_dy_centered_x = sum_dy_centered_x;
     const kernels::KernelTable& kernels = execution_.passes.kernels;

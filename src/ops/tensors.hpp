@@ -45,14 +45,13 @@ inline bool can_stream(const plan::Schedule& schedule, Pattern pattern, const fl
     return aligned || (pattern != Pattern::periodic && alone && reinterpret_cast<std::uintptr_t>(output) % 4 == 0);
 }
 
-// From an element of a plane's block to the same one of the block that is summed next; 0 where it is not to be fetched
-// ahead. Shorter runs than this gain nothing: their ends are fetched late.
-inline std::int64_t reduce_ahead(const Passes& passes, std::int64_t columns) {
-    constexpr std::int64_t kMinRun = 2048;
-    if (!passes.schedule.from_memory || columns < kMinRun) {
-        return 0;
+// Where the planes of a block's channel lie, if they come from memory.
+inline kernels::Course course_of(const Passes& passes, const plan::Block& block) {
+    if (!passes.schedule.from_memory) {
+        return {};
     }
-    return passes.geometry.grid.column_blocks() > 1 ? columns : passes.geometry.x_stride;
+    const std::int64_t columns = passes.geometry.columns_per_channel;
+    return {passes.geometry.rows, columns, block.row * columns + block.column % columns};
 }
 
 // Mean and M2 of a block.
@@ -61,8 +60,7 @@ inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern,
     const std::int64_t stride = passes.geometry.x_stride;
     const float* address = block_address(static_cast<const float*>(x), stride, block);
     if (pattern == Pattern::uniform) {
-        passes.kernels.moments_uniform(address, block.rows, stride, block.columns, reduce_ahead(passes, block.columns),
-                                       mean, m2);
+        passes.kernels.moments_uniform(address, block.rows, stride, block.columns, course_of(passes, block), mean, m2);
     } else {
         passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.schedule.from_memory, mean,
                                         m2);
