@@ -54,9 +54,18 @@ class Peer:
         self.process.wait()
 
 
-def find_peers(build, wanted):
+def tell_versions_apart(peers):
+    """Two versions of one library get the version into their names."""
+    names = [peer.info["name"] for peer in peers]
+    for peer in peers:
+        if names.count(peer.info["name"]) > 1:
+            peer.info["name"] += " " + peer.info["version"]
+
+
+def find_peers(build, wanted, also):
     """All that answer. Python peers run by this interpreter or, if that lacks the library, by the system's."""
-    commands = [[[str(path)]] for path in sorted((build / "bench").glob("peer_*")) if os.access(path, os.X_OK)]
+    programs = [path for path in sorted((build / "bench").glob("peer_*")) if os.access(path, os.X_OK)]
+    commands = [[[str(path)]] for path in programs + [path.resolve() for path in also]]
     commands += [[[interpreter, str(path)] for interpreter in (sys.executable, "/usr/bin/python3")]
                  for path in sorted(PEERS.glob("peer_*.py"))]
     peers = []
@@ -73,6 +82,7 @@ def find_peers(build, wanted):
             peer.close()
         else:
             print(f"left out {name}: its library is not there")
+    tell_versions_apart(peers)
     return sorted(peers, key=lambda peer: peer.info["name"] != "bnorm")
 
 
@@ -179,6 +189,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="eight shapes, five operations: at most 5 minutes")
     parser.add_argument("--filter", default="", help="a regular expression, for operation/layout/layer:sizes/threads:n")
     parser.add_argument("--peers", nargs="*", help="by the names of their files; all that are found by default")
+    parser.add_argument("--also", nargs="*", type=pathlib.Path, default=[], metavar="PROGRAM",
+                        help="peers of other builds: peer_onednn linked with another oneDNN, say")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each peer on each row")
     parser.add_argument("--seconds", type=float, help="of a turn; 0.1, or 0.03 with --quick")
     parser.add_argument("--cold", action="store_true", help="flush the caches before each call")
@@ -188,7 +200,7 @@ def main():
     options.build = options.build.resolve()
 
     options.output = options.output.resolve()
-    peers = find_peers(options.build, options.peers)
+    peers = find_peers(options.build, options.peers, options.also)
     if not peers or peers[0].info["name"] != "bnorm":
         sys.exit(f"{options.build} has no peer_bnorm: cmake --preset release && cmake --build --preset release")
     if options.huge_pages:
