@@ -64,7 +64,7 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     task.scale = coefficients[kScale];
     task.shift = coefficients[kShift];
     task.activation_parameter = execution_.problem.activation_parameter;
-    task.prefetch = execution_.passes.schedule.prefetch;
+    task.prefetch = execution_.passes.schedule.from_memory;
     if (pattern == Pattern::uniform) {
         task.course = course_of(execution_.passes, block);
     }

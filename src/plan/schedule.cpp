@@ -343,7 +343,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     }
     const std::int64_t bytes = elements * kElementBytes * workload.streams;
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
-    schedule.from_memory = elements * kElementBytes * workload.cached_tensors > machine.last_level_bytes / 2;
+    schedule.from_memory = elements * kElementBytes * workload.cached_tensors > machine.last_level_bytes / 3;
     schedule.prefetch = elements * kElementBytes * workload.cached_tensors > 4 * machine.l2_bytes;
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {

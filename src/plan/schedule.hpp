@@ -49,7 +49,7 @@ struct Schedule {
     int threads = 1;
     bool stream = false;      // whether outputs bypass the cache
     bool prefetch = false;    // whether what is reduced is far larger than L2
-    bool from_memory = false; // whether it is larger than what the last-level cache keeps of it
+    bool from_memory = false; // whether it is larger than what the last-level cache gives quickly
 
     std::int64_t channels_per_item = 0; // by_channels
     std::int64_t blocks_per_part = 1;   // by_parts: a power of two
