@@ -137,8 +137,12 @@ void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64
     const std::int64_t width = geometry.columns_per_channel;
     const std::int64_t first_column = scratch.range.first * width;
     if (geometry.kind == MatrixKind::columns) {
-        operation_.apply(Pattern::periodic, {row, rows, first_column, scratch.range.count * width},
-                         scratch.column_coefficients, 0);
+        const std::int64_t columns = scratch.range.count * width;
+        const std::int64_t panel = passes_.schedule.apply_columns;
+        for (std::int64_t column = 0; column < columns; column += panel) {
+            operation_.apply(Pattern::periodic, {row, rows, first_column + column, std::min(panel, columns - column)},
+                             advance(scratch.column_coefficients, column), 0);
+        }
         return;
     }
     // Where planes end within a cache line, the neighbours are best written together.

@@ -16,6 +16,10 @@ constexpr std::int64_t kKibi = 1024;
 constexpr std::int64_t kBytesPerThread = 128 * kKibi;
 constexpr std::int64_t kApplyBytes = 512 * kKibi;
 constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
+// Parameters of columns that leave room in L1 for what they are applied to; if they are more, columns are applied in
+// panels, but in rows of a page.
+constexpr std::int64_t kParameterBytes = 20 * kKibi;
+constexpr std::int64_t kApplyPanelColumns = 1024;
 constexpr std::int64_t kScratchPerThread = 64 * kKibi;
 // kernels::kMaxMomentColumns
 constexpr std::int64_t kMaxPanelColumns = 512;
@@ -100,6 +104,14 @@ void set_apply_size(const Geometry& geometry, std::int64_t columns, int threads,
                                     geometry.row_length / columns, threads);
 }
 
+// Outputs that bypass the cache were faster in whole rows.
+void set_apply_panels(const Geometry& geometry, const Workload& workload, std::int64_t columns, Schedule& schedule) {
+    const std::int64_t bytes = columns * workload.coefficients * static_cast<std::int64_t>(sizeof(float));
+    if (geometry.kind == MatrixKind::columns && !schedule.stream && bytes > kParameterBytes) {
+        schedule.apply_columns = round_up(divide_up(columns, divide_up(columns, kApplyPanelColumns)), kLanes);
+    }
+}
+
 void schedule_by_channels(const Geometry& geometry, const Workload& workload, std::int64_t channels,
                           Schedule& schedule) {
     schedule.strategy = Strategy::by_channels;
@@ -117,7 +129,9 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
     const std::int64_t items = divide_up(geometry.channels, channels);
     schedule.threads = static_cast<int>(std::min<std::int64_t>(schedule.threads, items));
     schedule.scratch_bytes = schedule.slot_bytes * schedule.threads;
-    set_apply_size(geometry, channels * geometry.columns_per_channel, 1, schedule);
+    const std::int64_t columns = channels * geometry.columns_per_channel;
+    set_apply_size(geometry, columns, 1, schedule);
+    set_apply_panels(geometry, workload, columns, schedule);
 }
 
 // ---- by parts -------------------------------------------------------------------------------------------------------
@@ -232,6 +246,7 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     const bool whole_rows = geometry.kind == MatrixKind::columns;
     set_apply_size(geometry, whole_rows ? geometry.row_length : geometry.columns_per_channel, schedule.threads,
                    schedule);
+    set_apply_panels(geometry, workload, geometry.row_length, schedule);
     if (geometry.joined_planes) {
         const std::int64_t unit = std::min(geometry.unit_channels, geometry.channels);
         set_planes_in_order(geometry, std::max(planes_in_order(geometry, schedule.threads), unit), schedule);
