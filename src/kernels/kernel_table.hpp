@@ -38,8 +38,9 @@ enum class Gate : std::int32_t {
 };
 constexpr int kGates = 6;
 
-// The planes of a channel, `planes` times `columns` elements, `stride` apart, followed by the next channel's; and which of
-// them, counted in the channel's order, a block starts with. Reductions fetch ahead along it. planes = 0: they do not.
+// The planes of a channel, `planes` times `columns` elements, `stride` apart, followed by the next channel's; and which
+// of them, counted in the channel's order, a block starts with. Reductions fetch ahead along it. planes = 0: they do
+// not.
 struct Course {
     std::int64_t planes;
     std::int64_t columns;
@@ -114,6 +115,24 @@ struct GradientApply {
     std::int64_t ahead; // as in Apply
 };
 
+// The f32 number that is subtracted from x before anything is multiplied is the mean, rounded: near the mean the
+// subtraction is exact (Sterbenz), and what the rounding leaves over goes into the shift. A mean beyond this is left to
+// the shift altogether: x - mean could overflow there, while below it, x within a rounding of FLT_MAX absorbs the mean.
+constexpr double kLargestCenter = 0x1p100;
+
+// One value a channel.
+struct ChannelStatistics {
+    const float* gamma;
+    const float* beta;
+    const double* mean;
+    const double* inv_std;
+};
+struct ChannelAffine {
+    float* center;
+    float* scale;
+    float* shift;
+};
+
 // Variants of a kernel are instantiated at compile time and found by index.
 constexpr int kApplyVariants = kActivations * 2 * 2 * 2;
 constexpr int apply_variant(Activation activation, bool residual, bool mask, bool stream) {
@@ -135,6 +154,10 @@ struct KernelTable {
     // Merges b into a; arrays are readable and writable up to the next multiple of kLanes.
     void (*merge_moments)(std::int64_t columns, double count_a, double* mean_a, double* m2_a, double count_b,
                           const double* mean_b, const double* m2_b);
+    // result = 1/sqrt(m2*share + epsilon); result may be m2.
+    void (*inverse_std)(const double* m2, double share, double epsilon, std::int64_t count, double* result);
+    // scale = gamma*inv_std, shift = beta - scale*(mean - center): nothing overlaps.
+    void (*affine)(std::int64_t count, const ChannelStatistics& statistics, const ChannelAffine& result);
     // `stream` variants store past the cache: y, dx and dresidual and their strides must be multiples of 64 bytes
     // (uniform: multiples of 4 bytes suffice), and the caller fences with fence_streams before another thread reads
     // them.

@@ -3,6 +3,7 @@
 #define BNORM_KERNELS_TABLE_INL
 
 #include "kernels/apply.inl"
+#include "kernels/channels.inl"
 #include "kernels/gradient_apply.inl"
 #include "kernels/gradient_sums.inl"
 #include "kernels/moments.inl"
@@ -36,6 +37,8 @@ const KernelTable BNORM_KERNEL_TABLE = {
     moments_uniform,
     moments_periodic,
     merge_moments,
+    inverse_std,
+    affine,
     BNORM_APPLY_VARIANTS(apply_uniform),
     BNORM_APPLY_VARIANTS(apply_periodic),
     BNORM_APPLY_VARIANTS(apply_planes),

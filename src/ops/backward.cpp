@@ -102,7 +102,8 @@ class Backward final : public Gradient {
             std::copy_n(range.sums[0][0] + index, count, result.mean);
         }
         if (recomputes_ && args_.inv_std == nullptr) {
-            inverse_std(range.sums[0][1] + index, static_cast<double>(execution_.passes.geometry.elements_per_channel),
+            inverse_std(execution_.passes.kernels, range.sums[0][1] + index,
+                        static_cast<double>(execution_.passes.geometry.elements_per_channel),
                         execution_.problem.epsilon, count, result.inv_std);
         }
         return result;
@@ -147,8 +148,8 @@ class BackwardFixed final : public Gradient {
   private:
     Statistics statistics(std::int64_t first, std::int64_t count) const {
         Statistics result;
-        running_statistics(args_.running_mean, args_.running_var, execution_.problem.epsilon, first, count, result.mean,
-                           result.inv_std);
+        running_statistics(execution_.passes.kernels, args_.running_mean, args_.running_var, execution_.problem.epsilon,
+                           first, count, result.mean, result.inv_std);
         return result;
     }
 

@@ -6,7 +6,7 @@ namespace bnorm::ops {
 
 void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count, const double* mean,
                                const double* inv_std) const {
-    set_affine(range, index, count, tensors_.gamma, tensors_.beta, mean, inv_std);
+    set_affine(execution_.passes.kernels, range, index, count, tensors_.gamma, tensors_.beta, mean, inv_std);
 }
 
 // The masks of planes that are not joined start at a byte each, which the kernel for several planes does not know.

@@ -17,7 +17,8 @@ kernels::Gate gate_of(bnorm_activation activation, bool mask) {
 
 void Gradient::set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
                                 const Statistics& statistics) const {
-    set_affine(range, index, count, tensors_.gamma, tensors_.beta, statistics.mean, statistics.inv_std);
+    set_affine(execution_.passes.kernels, range, index, count, tensors_.gamma, tensors_.beta, statistics.mean,
+               statistics.inv_std);
     if (tensors_.dx == nullptr && tensors_.dresidual != nullptr) {
         std::fill_n(range.coefficients[kScale] + index, count, 1.0F); // apply only gates
     }

@@ -34,7 +34,8 @@ class GivenStatistics final : public Forward {
 
 void inference(const Execution& execution, const bnorm_inference_args& args) {
     const auto statistics = [&](std::int64_t first, std::int64_t count, double* mean, double* inv_std) {
-        running_statistics(args.running_mean, args.running_var, execution.problem.epsilon, first, count, mean, inv_std);
+        running_statistics(execution.passes.kernels, args.running_mean, args.running_var, execution.problem.epsilon,
+                           first, count, mean, inv_std);
     };
     execution.passes.run(
         GivenStatistics(execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}, statistics));

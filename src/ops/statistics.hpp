@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "bnorm/bnorm.h"
+#include "kernels/kernel_table.hpp"
 
 namespace bnorm::ops {
 
@@ -53,10 +54,10 @@ void for_channels(std::int64_t channels, const Body& body) {
     }
 }
 
-inline void inverse_std(const double* m2, double samples, double epsilon, std::int64_t count, double* result) {
-    for (std::int64_t i = 0; i < count; ++i) {
-        result[i] = inverse_std(population_variance(m2[i], samples), epsilon);
-    }
+// The same for many channels; result may be m2.
+inline void inverse_std(const kernels::KernelTable& kernels, const double* m2, double samples, double epsilon,
+                        std::int64_t count, double* result) {
+    kernels.inverse_std(m2, 1.0 / samples, epsilon, count, result);
 }
 
 // kChannelsAtOnce values of an array that may be absent.
@@ -79,20 +80,18 @@ class ValuesOr {
 };
 
 // Mean and inv_std of frozen layers; an absent mean is 0, an absent variance 1.
-inline void running_statistics(const float* running_mean, const float* running_var, double epsilon, std::int64_t first,
-                               std::int64_t count, double* mean, double* inv_std) {
+inline void running_statistics(const kernels::KernelTable& kernels, const float* running_mean, const float* running_var,
+                               double epsilon, std::int64_t first, std::int64_t count, double* mean, double* inv_std) {
     const ValuesOr means(running_mean, first, count, 0.0F);
     const ValuesOr variances(running_var, first, count, 1.0F);
     std::copy_n(means.data(), count, mean);
     std::copy_n(variances.data(), count, inv_std);
-    inverse_std(inv_std, 1.0, epsilon, count, inv_std);
+    inverse_std(kernels, inv_std, 1.0, epsilon, count, inv_std);
 }
 
-// The f32 number that is subtracted from x before anything is multiplied. Near the mean the subtraction is exact
-// (Sterbenz); what the rounding of the mean leaves over goes into the shift. A mean beyond 2^100 is left to the shift
-// altogether: x - mean could overflow there, while below it, x within a rounding of FLT_MAX absorbs the mean.
+// What the kernels' affine subtracts from x.
 inline double center_of(double mean) {
-    return std::fabs(mean) > 0x1p100 ? 0.0 : static_cast<double>(static_cast<float>(mean));
+    return std::fabs(mean) > kernels::kLargestCenter ? 0.0 : static_cast<double>(static_cast<float>(mean));
 }
 
 // running statistics -> next running statistics, for a batch statistic (already with Bessel's factor where it applies)

@@ -33,7 +33,7 @@ class TrainingForward final : public Forward {
         const double samples = static_cast<double>(execution_.passes.geometry.elements_per_channel);
         const std::int64_t first = range.first + index;
         double inv_std[kChannelsAtOnce] = {};
-        inverse_std(m2, samples, execution_.problem.epsilon, count, inv_std);
+        inverse_std(execution_.passes.kernels, m2, samples, execution_.problem.epsilon, count, inv_std);
         set_coefficients(range, index, count, mean, inv_std);
         if (args_.mean != nullptr) {
             std::copy_n(mean, count, args_.mean + first);
