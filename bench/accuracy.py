@@ -17,7 +17,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=pathlib.Path, default=compare.HERE.parent / "build" / "release")
     options = parser.parse_args()
-    peers = compare.find_peers(options.build.resolve(), None)
+    peers = compare.find_peers(options.build.resolve())
     columns = []
     for peer in peers:
         for layout in ("nchw", "nhwc"):

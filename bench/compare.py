@@ -30,11 +30,17 @@ QUICK_OPERATIONS = {
 }
 
 
+# Threads that wait do not spin; and glibc keeps what is freed, so that peers that allocate their results in each call do
+# not get new pages from the kernel each time.
+ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "MALLOC_MMAP_THRESHOLD_": str(1 << 40),
+               "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 28)}
+
+
 class Peer:
     """A process that speaks the protocol of peer.hpp."""
 
     def __init__(self, command, **variables):
-        environment = dict(os.environ, OMP_WAIT_POLICY="passive", KMP_BLOCKTIME="0", **variables)
+        environment = dict(os.environ, **ENVIRONMENT, **variables)
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             cwd=PEERS, env=environment)
@@ -62,7 +68,7 @@ def tell_versions_apart(peers):
             peer.info["name"] += " " + peer.info["version"]
 
 
-def find_peers(build, wanted, also):
+def find_peers(build, wanted=None, also=()):
     """All that answer. Python peers run by this interpreter or, if that lacks the library, by the system's."""
     programs = [path for path in sorted((build / "bench").glob("peer_*")) if os.access(path, os.X_OK)]
     commands = [[[str(path)]] for path in programs + [path.resolve() for path in also]]

@@ -17,6 +17,8 @@ constexpr std::int64_t kBlockRows = 256;
 constexpr std::int64_t kGroupRows = 8;
 // Rows are made at least this long where pixels are short: below it, loop overhead shows.
 constexpr std::int64_t kMinRowLength = 256;
+// But not so long that fewer than this many are left: below 64, kernels sum in f64.
+constexpr std::int64_t kEnoughRows = 128;
 // And at most this long: their parameters stay in L1, and their partial sums below 1 % of the tensor.
 constexpr std::int64_t kMaxRowLength = 512;
 constexpr std::int64_t kMaxRowLengthOfLargeTensors = 2048;
@@ -53,7 +55,9 @@ std::int64_t pixels_per_row(std::int64_t channels, std::int64_t pixels) {
     const std::int64_t longest =
         channels * pixels >= kLargeTensorElements ? kMaxRowLengthOfLargeTensors : kMaxRowLength;
     const std::int64_t whole = kLanes / std::gcd(channels, kLanes);
-    const std::int64_t count = channels * whole >= kMinRowLength ? whole : whole * (kMinRowLength / (channels * whole));
+    const std::int64_t most_units =
+        std::max<std::int64_t>(1, std::min(kMinRowLength / (channels * whole), pixels / (whole * kEnoughRows)));
+    const std::int64_t count = whole * most_units;
     return channels * count <= longest && count <= pixels ? count : 1;
 }
 
