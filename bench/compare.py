@@ -32,8 +32,8 @@ QUICK_OPERATIONS = {
 
 # Threads that wait do not spin; and glibc keeps what is freed, so that peers that allocate their results in each call do
 # not get new pages from the kernel each time.
-ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "MALLOC_MMAP_THRESHOLD_": str(1 << 40),
-               "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 28)}
+ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "MALLOC_MMAP_MAX_": "0",
+               "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 class Peer:
