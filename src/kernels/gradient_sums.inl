@@ -88,18 +88,29 @@ struct GradientRowsAhead {
     }
 };
 
-template <Gate kGate, bool kPrefetch>
+struct NothingAhead {
+    BNORM_MEMBER void fetch() {}
+};
+
+template <bool kPrefetch>
+BNORM_INLINE auto gradients_ahead(const GradientSums& task) {
+    if constexpr (kPrefetch) {
+        return GradientRowsAhead{{task.dy, task.dy_stride, task.course}, {task.x, task.x_stride, task.course}};
+    } else {
+        return NothingAhead{};
+    }
+}
+
+template <Gate kGate, class Ahead>
 BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit, std::int64_t columns,
-                                   const GateParameters& parameters, LaneGradients& sums, GradientRowsAhead* ahead) {
+                                   const GateParameters& parameters, LaneGradients& sums, Ahead& ahead) {
     constexpr std::int64_t kStep = kGroup * kLanes;
     std::int64_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
         BNORM_UNROLL
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             add_group(sums, lane, sum_eight_products([&](std::int64_t k) {
-                          if (kPrefetch) {
-                              ahead->fetch();
-                          }
+                          ahead.fetch();
                           return gradient_terms<kGate, true>(row, mask_bit, c + lane + k * kLanes, kWidth, parameters);
                       }));
         }
@@ -107,8 +118,8 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
     if (c == columns) {
         return;
     }
-    for (std::int64_t i = c; kPrefetch && i < columns; i += kWidth) {
-        ahead->fetch();
+    for (std::int64_t i = c; i < columns; i += kWidth) {
+        ahead.fetch();
     }
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
@@ -127,30 +138,43 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
 }
 
 template <Gate kGate, bool kPrefetch>
-BNORM_INLINE LaneGradients sum_gradient_rows(const GradientSums& task, GradientRowsAhead* ahead) {
+BNORM_INLINE LaneGradients sum_gradient_rows(const GradientSums& task) {
     const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, 0);
     LaneGradients sums;
     clear(sums.dy);
     clear(sums.products);
+    auto ahead = gradients_ahead<kPrefetch>(task);
     for (std::int64_t r = 0; r < task.rows; ++r) {
-        sum_gradient_row<kGate, kPrefetch>(gradient_row(task, r), task.mask_bit, task.columns, parameters, sums, ahead);
+        sum_gradient_row<kGate>(gradient_row(task, r), task.mask_bit, task.columns, parameters, sums, ahead);
     }
     return sums;
 }
 
-template <Gate kGate>
-BNORM_RARE LaneGradients sum_gradient_rows_ahead(const GradientSums& task) {
-    GradientRowsAhead ahead = {{task.dy, task.dy_stride, task.course}, {task.x, task.x_stride, task.course}};
-    return sum_gradient_rows<kGate, true>(task, &ahead);
+// With one copy of the arguments for all channels: vector loads of what was stored word by word a moment ago wait for
+// those stores.
+template <Gate kGate, bool kPrefetch>
+BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
+    GradientSums task = arguments;
+    for (std::int64_t channel = 0; channel < arguments.channels; ++channel) {
+        const LaneGradients sums = sum_gradient_rows<kGate, kPrefetch>(task);
+        *task.sum_dy++ = sum_lanes(sums.dy);
+        *task.sum_dy_centered_x++ = sum_lanes(sums.products);
+        task.dy += task.columns;
+        task.x += task.columns;
+        task.mask_bit += task.channel_bits;
+        ++task.center;
+        ++task.scale;
+        ++task.shift;
+    }
 }
 
 template <Gate kGate>
 BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
-    const GradientSums task = arguments;
-    const LaneGradients sums =
-        task.course.planes != 0 ? sum_gradient_rows_ahead<kGate>(task) : sum_gradient_rows<kGate, false>(task, nullptr);
-    *task.sum_dy = sum_lanes(sums.dy);
-    *task.sum_dy_centered_x = sum_lanes(sums.products);
+    if (arguments.course.planes != 0) {
+        sum_gradients_of_channels<kGate, true>(arguments);
+    } else {
+        sum_gradients_of_channels<kGate, false>(arguments);
+    }
 }
 
 template <Gate kGate, bool kWhole>

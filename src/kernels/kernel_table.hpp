@@ -7,7 +7,10 @@
 //             kLanes;
 //   planes    the rows follow each other without a gap (strides are ignored) and each is a channel: the arrays hold
 //             `rows` values, and `columns` is at least kLanes.
-// Kernels allocate nothing, throw nothing, know no threads, and never touch an element outside the rows.
+// Reductions with uniform parameters take any number of `channels`, whose elements, parameters and results follow each
+// other; one row of the next channel starts `columns` elements after that of the last. A call for each would take
+// longer than the sums of a short plane. Kernels allocate nothing, throw nothing, know no threads, and never touch an
+// element outside the rows.
 #ifndef BNORM_KERNELS_KERNEL_TABLE_HPP
 #define BNORM_KERNELS_KERNEL_TABLE_HPP
 
@@ -71,7 +74,7 @@ struct Apply {
 };
 
 // sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten.
-// uniform: one value each; periodic: `columns` values, writable up to the next multiple of kLanes.
+// uniform: one value for each channel; periodic: `columns` values, writable up to the next multiple of kLanes.
 struct GradientSums {
     const float* dy;
     const float* x;
@@ -79,6 +82,8 @@ struct GradientSums {
     std::int64_t mask_bit; // of the first element of each row, counted from the row's first byte
     std::int64_t rows;
     std::int64_t columns;
+    std::int64_t channels;     // uniform
+    std::int64_t channel_bits; // uniform: from the first mask bit of a channel to that of the next
     std::int64_t dy_stride;
     std::int64_t x_stride;
     std::int64_t mask_stride;
@@ -144,9 +149,9 @@ constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool
 }
 
 struct KernelTable {
-    // Mean and M2 = sum((x-mean)^2) of all elements.
+    // Mean and M2 = sum((x-mean)^2) of all elements of each channel.
     void (*moments_uniform)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                            const Course& course, double* mean, double* m2);
+                            std::int64_t channels, const Course& course, double* mean, double* m2);
     // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of
     // kLanes. prefetch_rows: whether x comes from memory.
     void (*moments_periodic)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,

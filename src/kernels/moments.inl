@@ -330,20 +330,22 @@ BNORM_INLINE Moments close_block(const Rows& block, float shift, const LaneSums&
     return moments_around(block, static_cast<float>(mean));
 }
 
-BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                                  const Course& course, double* mean, double* m2) {
-    const Rows block = {x, rows, row_stride, columns};
-    if (rows * columns < kFewElements) {
-        const Moments moments = moments_around(block, x[0]);
-        *mean = moments.mean;
-        *m2 = moments.m2;
-        return;
+BNORM_INLINE Moments moments_of_channel(const Rows& block, const Course& course) {
+    if (block.rows * block.columns < kFewElements) {
+        return moments_around(block, block.x[0]);
     }
     const float shift = sample_mean(block);
-    const Moments moments = course.planes != 0 ? close_block(block, shift, sum_rows_ahead(block, course, F32(shift)))
-                                               : close_block(block, shift, sum_rows(block, F32(shift)));
-    *mean = moments.mean;
-    *m2 = moments.m2;
+    return course.planes != 0 ? close_block(block, shift, sum_rows_ahead(block, course, F32(shift)))
+                              : close_block(block, shift, sum_rows(block, F32(shift)));
+}
+
+BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
+                                  std::int64_t channels, const Course& course, double* mean, double* m2) {
+    for (std::int64_t channel = 0; channel < channels; ++channel) {
+        const Moments moments = moments_of_channel({x + channel * columns, rows, row_stride, columns}, course);
+        mean[channel] = moments.mean;
+        m2[channel] = moments.m2;
+    }
 }
 
 // ---- periodic: one channel a column ---------------------------------------------------------------------------------

@@ -59,20 +59,22 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     task.mask = tensors_.mask == nullptr ? nullptr : static_cast<const std::uint8_t*>(tensors_.mask) + mask.byte;
     task.mask_bit = mask.bit;
     task.mask_stride = task.mask == nullptr ? 0 : geometry.mask_row_bytes;
+    task.channels = channels_of(geometry, pattern, block);
+    task.channel_bits = geometry.mask_bit(geometry.columns_per_channel);
     task.rows = block.rows;
-    task.columns = block.columns;
+    task.columns = block.columns / task.channels;
     task.center = coefficients[kCenter];
     task.scale = coefficients[kScale];
     task.shift = coefficients[kShift];
     task.activation_parameter = execution_.problem.activation_parameter;
     task.prefetch = execution_.passes.schedule.from_memory;
-    if (pattern == Pattern::uniform) {
+    if (pattern != Pattern::periodic) {
         task.course = course_of(execution_.passes, block);
     }
     task.sum_dy = sum_dy;
     task.sum_dy_centered_x = sum_dy_centered_x;
     const kernels::KernelTable& kernels = execution_.passes.kernels;
-    const auto* table = pattern == Pattern::uniform ? kernels.gradient_sums_uniform : kernels.gradient_sums_periodic;
+    const auto* table = pattern == Pattern::periodic ? kernels.gradient_sums_periodic : kernels.gradient_sums_uniform;
     table[static_cast<int>(gate_)](task);
 }
 

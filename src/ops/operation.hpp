@@ -53,13 +53,14 @@ class Operation {
 
     // Sets the coefficients that the first reduction (or apply, if there is none) needs.
     virtual void begin(const ChannelRange& range) const = 0;
-    // Sums a block. The coefficients, first and second start at its first column's (uniform: at its channel's).
+    // Sums a block. The coefficients, first and second start at its first column's (uniform: at its channel's; planes:
+    // at the first of its channels', whose whole planes it has).
     virtual void reduce(int reduction, Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                         double* first, double* second) const = 0;
     // Turns range.sums[reduction] into coefficients for what follows, and writes outputs that have one value a channel.
     virtual void finish(int reduction, const ChannelRange& range) const = 0;
     // `ahead`: how many elements further lies what the same thread reads next, to be fetched meanwhile; or 0.
-    // Pattern::planes is asked of operations only that take it (or whose workload is in_order).
+    // Here, Pattern::planes is asked of operations only that take it (or whose workload is in_order).
     virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                        std::int64_t ahead) const = 0;
 

@@ -59,6 +59,11 @@ class ByChannels {
             std::fill_n(sums[1], scratch.range.count, 0.0);
         } else if (geometry.kind == MatrixKind::columns) {
             reduce_columns(reduction, scratch, levels);
+        } else if (geometry.grid.count() == 1) {
+            const std::int64_t width = geometry.columns_per_channel;
+            operation_.reduce(reduction, Pattern::planes,
+                              {0, geometry.rows, scratch.range.first * width, scratch.range.count * width},
+                              scratch.range.coefficients, sums[0], sums[1]);
         } else {
             for (std::int64_t i = 0; i < scratch.range.count; ++i) {
                 const Sums channel =

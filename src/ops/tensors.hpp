@@ -45,6 +45,11 @@ inline bool can_stream(const plan::Schedule& schedule, Pattern pattern, const fl
     return aligned || (pattern != Pattern::periodic && alone && reinterpret_cast<std::uintptr_t>(output) % 4 == 0);
 }
 
+// How many channels a block of planes is of.
+inline std::int64_t channels_of(const plan::Geometry& geometry, Pattern pattern, const plan::Block& block) {
+    return pattern == Pattern::planes ? block.columns / geometry.columns_per_channel : 1;
+}
+
 // Where the planes of a block's channel lie, if they come from memory.
 inline kernels::Course course_of(const Passes& passes, const plan::Block& block) {
     if (!passes.schedule.from_memory) {
@@ -59,8 +64,10 @@ inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern,
                            double* m2) {
     const std::int64_t stride = passes.geometry.x_stride;
     const float* address = block_address(static_cast<const float*>(x), stride, block);
-    if (pattern == Pattern::uniform) {
-        passes.kernels.moments_uniform(address, block.rows, stride, block.columns, course_of(passes, block), mean, m2);
+    if (pattern != Pattern::periodic) {
+        const std::int64_t channels = channels_of(passes.geometry, pattern, block);
+        passes.kernels.moments_uniform(address, block.rows, stride, block.columns / channels, channels,
+                                       course_of(passes, block), mean, m2);
     } else {
         passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.schedule.from_memory, mean,
                                         m2);
