@@ -168,12 +168,14 @@ TEST_CASE("gamma and beta are optional, each alone") {
     }
 }
 
-// Past half of a last-level cache of 32 MiB: outputs bypass it, sums fetch ahead.
+// Past half of a last-level cache of 32 MiB: outputs bypass it, sums fetch ahead, also beyond the last image of a
+// channel.
 TEST_CASE("tensors too large for the last-level cache") {
     for (const bnorm_layout layout : kLayouts) {
-        for (const std::int64_t spatial : {std::int64_t{3136}, std::int64_t{3025}}) {
+        for (const Shape& shape :
+             {Shape{layout, 22, 64, 3136}, Shape{layout, 22, 64, 3025}, Shape{layout, 30, 2048, 49}}) {
             Setup setup;
-            setup.shape = {layout, 22, 64, spatial};
+            setup.shape = shape;
             setup.threads = 2;
             setup.activation = kActivations[1];
             setup.residual = true;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <ostream>
 #include <vector>
 
@@ -153,6 +154,54 @@ TEST_CASE("mask rows hold a bit for every column, each unit of 16 columns in byt
         // Every row is padded to 16 bits, and the last, which may be shorter, to a whole row.
         CHECK(geometry.mask_bytes() <=
               geometry.elements() * 7 / 48 + (geometry.rows + 2) * 2 + geometry.mask_row_bytes);
+    }
+}
+
+// The machine has a last-level cache of 32 MiB; these tensors have 6.1, 12.25 and 24.5 MiB.
+TEST_CASE("outputs bypass the cache where that is faster") {
+    const auto streams = [](const Workload& workload, std::int64_t channels, int threads) {
+        return make_schedule(geometry_of({BNORM_NHWC, 32, channels, 784}), workload, machine(threads)).stream;
+    };
+    for (const int threads : {1, 2}) {
+        INFO("threads ", threads);
+        CHECK(!streams(kTraining, 64, threads));
+        CHECK(streams(kTraining, 128, threads));
+        CHECK(streams(kBackward, 128, threads));
+        CHECK(streams(kInference, 256, threads));
+    }
+    CHECK(streams(kBackward, 64, 1));
+    CHECK(!streams(kBackward, 64, 2));
+    CHECK(streams(kInference, 128, 1));
+    CHECK(!streams(kInference, 128, 2));
+}
+
+TEST_CASE("columns whose parameters would fill L1 are applied in panels of whole vectors") {
+    for (const Workload& workload : {kTraining, kBackwardSaved, kInference}) {
+        for (const Shape& shape : shapes()) {
+            const Geometry geometry = geometry_of(shape);
+            const Schedule schedule = make_schedule(geometry, workload, machine(2));
+            if (geometry.kind != MatrixKind::columns || schedule.stream) {
+                continue;
+            }
+            INFO("shape ", shape, ", coefficients ", workload.coefficients);
+            const std::int64_t columns = schedule.strategy == Strategy::by_parts
+                                             ? geometry.row_length
+                                             : schedule.channels_per_item * geometry.columns_per_channel;
+            CHECK(schedule.apply_columns * workload.coefficients * 4 <= 20 * 1024);
+            CHECK((schedule.apply_columns >= columns || schedule.apply_columns % kLanes == 0));
+        }
+    }
+}
+
+TEST_CASE("rows of few pixels are not so long that fewer than 128 are left") {
+    for (const std::int64_t pixels : {16, 49, 64, 100, 196, 1024, 4096, 100000}) {
+        for (const std::int64_t channels : {1, 3, 16, 17, 24, 32, 64, 100, 128}) {
+            const Geometry geometry = geometry_of({BNORM_NHWC, 1, channels, pixels});
+            const std::int64_t whole = kLanes / std::gcd(channels, kLanes);
+            INFO("pixels ", pixels, ", channels ", channels, ", a row's ", geometry.columns_per_channel);
+            CHECK(
+                (geometry.kind == MatrixKind::planes || geometry.columns_per_channel <= whole || geometry.rows >= 128));
+        }
     }
 }
 
