@@ -138,9 +138,13 @@ def take_turns(peers, request, options):
     turns = {name: [] for name in able}
     for _ in range(options.rounds):
         for name, (peer, _) in able.items():
-            answer = peer.ask(f"run {options.seconds} {'cold' if options.cold else 'warm'}")
-            turns[name].append(statistics.median(answer["seconds"]))
-    return {name: {"implementation": able[name][1], "turns": turns[name]} for name in able}, left_out
+            answer = {} if name in left_out else peer.ask(f"run {options.seconds} {'cold' if options.cold else 'warm'}")
+            if "error" in answer:
+                left_out[name] = answer["error"]
+            elif answer:
+                turns[name].append(statistics.median(answer["seconds"]))
+    return {name: {"implementation": implementation, "turns": turns[name]}
+            for name, (_, implementation) in able.items() if name not in left_out}, left_out
 
 
 class Limit:
