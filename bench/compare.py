@@ -30,17 +30,20 @@ QUICK_OPERATIONS = {
 }
 
 
-# Threads that wait do not spin; and glibc keeps what is freed, so that peers that allocate their results in each call do
-# not get new pages from the kernel each time.
-ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "MALLOC_MMAP_MAX_": "0",
-               "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+# Threads that wait do not spin.
+ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
+# glibc keeps what is freed, so that peers that allocate their results in each call do not get new pages from the kernel
+# each time. Not for the others: tensors one behind the other on the heap may start so that each store seems to overlap
+# the next load (the lower 12 bits of their addresses agree), which took up to a fifth.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 class Peer:
     """A process that speaks the protocol of peer.hpp."""
 
     def __init__(self, command, **variables):
-        environment = dict(os.environ, **ENVIRONMENT, **variables)
+        allocates = command[-1].endswith(".py")
+        environment = dict(os.environ, **ENVIRONMENT, **(KEEP_MEMORY if allocates else {}), **variables)
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             cwd=PEERS, env=environment)

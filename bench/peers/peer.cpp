@@ -1,7 +1,5 @@
 #include "peer.hpp"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>

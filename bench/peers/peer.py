@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import json
+import mmap
 import sys
 import time
 
@@ -12,10 +13,8 @@ _flush = None
 
 
 def aligned(elements, random):
-    """`elements` f32 aligned to 64 bytes, their pages touched: from -1 to 1, or zeros."""
-    storage = numpy.zeros(elements * 4 + 64, numpy.uint8)
-    first = -storage.ctypes.data % 64
-    array = storage[first : first + elements * 4].view(numpy.float32)
+    """`elements` f32 in pages of their own, which are touched: from -1 to 1, or zeros."""
+    array = numpy.frombuffer(mmap.mmap(-1, elements * 4), numpy.float32)  # not from the heap: see compare.py
     array[:] = numpy.random.default_rng(1).uniform(-1, 1, elements) if random else 0
     return array
 
