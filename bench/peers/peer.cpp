@@ -113,8 +113,7 @@ std::string answer_line(Peer& peer, Prepared& prepared, Task& task, const std::s
         task = {};
         words >> task.operation >> task.layout >> task.shape.batch >> task.shape.channels >> task.shape.height >>
             task.shape.width >> task.threads;
-        prepared = {};  // first free the memory of the last one,
-        malloc_trim(0); // and give it back: compare.py has glibc keep it while a task runs
+        prepared = {}; // first free the memory of the last one
         if (words) {
             prepared = peer.prepare(task);
             prepared.run();
