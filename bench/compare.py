@@ -2,7 +2,7 @@
 """Times bnorm and whatever peers are found on the same tensors, in turns, and writes results.json for report.py.
 
 Each library has a process of its own. For one row (operation, layout, shape, threads) all of them allocate; then they
-take turns, A B C A B C ..., each for a fraction of a second, so that a machine that slows down slows all of them down.
+take turns, A B C B C A ..., each for a fraction of a second, so that a machine that slows down slows all of them down.
 """
 
 import argparse
@@ -139,8 +139,10 @@ def take_turns(peers, request, options):
         else:
             able[peer.info["name"]] = (peer, answer["implementation"])
     turns = {name: [] for name in able}
+    order = list(able.items())
     for _ in range(options.rounds):
-        for name, (peer, _) in able.items():
+        order.append(order.pop(0))  # so that nobody always follows the same
+        for name, (peer, _) in order:
             answer = {} if name in left_out else peer.ask(f"run {options.seconds} {'cold' if options.cold else 'warm'}")
             if "error" in answer:
                 left_out[name] = answer["error"]
