@@ -68,7 +68,7 @@ def draw_ratios(axes, data):
                           label=f"{threads} thread(s): geometric mean" if place == 0 else None)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(yscale="log", ylabel="time of the fastest peer / time of bnorm",
-             title="The batch norms of ResNet-50, N = 32 and 1; peers: oneDNN, PyTorch, ONNX Runtime")
+             title="The batch norms of ResNet-50, N = 1, 8 and 32; peers: oneDNN, PyTorch, ONNX Runtime")
     axes.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
     axes.set_xticks(range(len(places)), [f"{TITLES[operation]}\n{layout.upper()}" for operation, layout in places], fontsize=7)
     axes.legend(loc="upper right")
