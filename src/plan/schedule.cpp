@@ -284,8 +284,8 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
     return items.busiest(schedule.threads) - share <= share * read_again / workload.streams;
 }
 
-// Outputs go past the cache from this many bytes on. A core alone stores past it as fast as through it, and then what is
-// read again, or by the next call, need not give way to them. Several cores move more through the cache than memory
+// Outputs go past the cache from this many bytes on. A core alone stores past it as fast as through it, and then what
+// is read again, or by the next call, need not give way to them. Several cores move more through the cache than memory
 // takes: that pays until the tensors no longer fit, or, where something is read again, until they fit badly.
 std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
     if (threads == 1) {

@@ -55,7 +55,7 @@ struct Schedule {
     std::int64_t blocks_per_part = 1;   // by_parts: a power of two
     std::int64_t parts = 1;             // by_parts
     std::int64_t panel_columns = 0;     // by_parts, columns: of one reduction item; planes: one channel
-    std::int64_t apply_rows = 1; // rows and columns (planes: columns of one) that one elementwise call takes
+    std::int64_t apply_rows = 1;        // rows and columns (planes: columns of one) that one elementwise call takes
     std::int64_t apply_columns = 0;
     std::int64_t apply_channels = 0; // planes in the order of memory: of an image, in one call; 0: not so
 
