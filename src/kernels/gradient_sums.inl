@@ -88,10 +88,6 @@ struct GradientRowsAhead {
     }
 };
 
-struct NothingAhead {
-    BNORM_MEMBER void fetch() {}
-};
-
 template <bool kPrefetch>
 BNORM_INLINE auto gradients_ahead(const GradientSums& task) {
     if constexpr (kPrefetch) {

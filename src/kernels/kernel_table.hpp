@@ -9,8 +9,9 @@
 //             `rows` values, and `columns` is at least kLanes.
 // Reductions with uniform parameters take any number of `channels`, whose elements, parameters and results follow each
 // other; one row of the next channel starts `columns` elements after that of the last. A call for each would take
-// longer than the sums of a short plane. Kernels allocate nothing, throw nothing, know no threads, and never touch an
-// element outside the rows.
+// longer than the sums of a short plane.
+//
+// Kernels allocate nothing, throw nothing, know no threads, and never touch an element outside the rows.
 #ifndef BNORM_KERNELS_KERNEL_TABLE_HPP
 #define BNORM_KERNELS_KERNEL_TABLE_HPP
 
@@ -41,9 +42,8 @@ enum class Gate : std::int32_t {
 };
 constexpr int kGates = 6;
 
-// The planes of a channel, `planes` times `columns` elements, `stride` apart, followed by the next channel's; and which
-// of them, counted in the channel's order, a block starts with. Reductions fetch ahead along it. planes = 0: they do
-// not.
+// The way of a reduction through a channel: `planes` rows of `columns` elements, each followed in memory by the next
+// channel's. A block starts with element `start` of it. Reductions fetch ahead along it; planes = 0: they do not.
 struct Course {
     std::int64_t planes;
     std::int64_t columns;

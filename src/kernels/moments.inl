@@ -205,12 +205,20 @@ BNORM_INLINE void sum_step(const float* x, F32 shift, LaneSums& sums) {
     }
 }
 
-BNORM_INLINE void sum_row(const float* x, std::int64_t columns, F32 shift, LaneSums& sums) {
+// `ahead` fetches as many vectors as are summed.
+template <class Ahead>
+BNORM_INLINE void sum_row(const float* x, std::int64_t columns, F32 shift, LaneSums& sums, Ahead& ahead) {
     std::int64_t i = 0;
     for (; i + kStepElements <= columns; i += kStepElements) {
+        for (std::int64_t k = 0; k < kStepElements; k += kWidth) {
+            ahead.fetch();
+        }
         sum_step(x + i, shift, sums);
     }
     if (i < columns) {
+        for (std::int64_t k = i; k < columns; k += kWidth) {
+            ahead.fetch();
+        }
         sum_row_end(x + i, columns - i, shift, sums);
     }
 }
@@ -223,35 +231,18 @@ BNORM_INLINE LaneSums no_sums() {
     return sums;
 }
 
-BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift) {
+template <class Ahead>
+BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift, Ahead ahead) {
     LaneSums sums = no_sums();
     for (std::int64_t row = 0; row < block.rows; ++row) {
-        sum_row(block.x + row * block.row_stride, block.columns, shift, sums);
+        sum_row(block.x + row * block.row_stride, block.columns, shift, sums, ahead);
     }
     return sums;
 }
 
-// Out of line: the loop of sum_rows keeps its registers.
+// Out of line: the loop of sum_rows without fetching keeps its registers.
 BNORM_RARE LaneSums sum_rows_ahead(const Rows& block, const Course& course, F32 shift) {
-    RowsAhead ahead(block.x, block.row_stride, course);
-    LaneSums sums = no_sums();
-    for (std::int64_t row = 0; row < block.rows; ++row) {
-        const float* x = block.x + row * block.row_stride;
-        std::int64_t i = 0;
-        for (; i + kStepElements <= block.columns; i += kStepElements) {
-            for (std::int64_t k = 0; k < kStepElements; k += kWidth) {
-                ahead.fetch();
-            }
-            sum_step(x + i, shift, sums);
-        }
-        if (i < block.columns) {
-            for (std::int64_t k = i; k < block.columns; k += kWidth) {
-                ahead.fetch();
-            }
-            sum_row_end(x + i, block.columns - i, shift, sums);
-        }
-    }
-    return sums;
+    return sum_rows(block, shift, RowsAhead(block.x, block.row_stride, course));
 }
 
 struct Moments {
@@ -336,7 +327,7 @@ BNORM_INLINE Moments moments_of_channel(const Rows& block, const Course& course)
     }
     const float shift = sample_mean(block);
     return course.planes != 0 ? close_block(block, shift, sum_rows_ahead(block, course, F32(shift)))
-                              : close_block(block, shift, sum_rows(block, F32(shift)));
+                              : close_block(block, shift, sum_rows(block, F32(shift), NothingAhead()));
 }
 
 BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,

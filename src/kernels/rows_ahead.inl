@@ -15,6 +15,10 @@ namespace {
 // 32 KiB: a few pages, so that hardware follows into each before it is needed, and little beside L2.
 constexpr std::int64_t kElementsAhead = 8192;
 
+struct NothingAhead {
+    BNORM_MEMBER void fetch() {}
+};
+
 class RowsAhead {
   public:
     // Columns: the rows go on and on.
@@ -61,7 +65,7 @@ class RowsAhead {
     std::int64_t columns_;
     std::int64_t stride_;
     std::int64_t rows_;
-    std::int64_t left_; // rows of the channel
+    std::int64_t left_; // rows of the channel; columns: never 0 again
 };
 
 } // namespace
