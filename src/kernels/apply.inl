@@ -46,25 +46,75 @@ BNORM_INLINE ApplyParameters apply_parameters(const Apply& task, std::int64_t co
             parameter<kPattern>(task.shift, column), F32(task.activation_parameter)};
 }
 
-template <class Variant, bool kWhole, bool kStream>
-BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::int64_t lanes,
-                               const ApplyParameters& parameters) {
+struct ApplyOutput {
+    F32 y;
+    std::uint32_t passed; // where the activation did: for the mask
+};
+
+template <class Variant, bool kWhole>
+BNORM_INLINE ApplyOutput apply_output(const ApplyRow& row, std::int64_t column, std::int64_t lanes,
+                                      const ApplyParameters& parameters) {
     F32 v = fma(load_lanes<kWhole>(row.x + column, lanes) - parameters.center, parameters.scale, parameters.shift);
     if (Variant::residual) {
         v = v + load_lanes<kWhole>(row.residual + column, lanes);
     }
-    if (Variant::mask) {
-        const std::uint32_t passed = passes<Variant::activation>(v, parameters.activation);
-        store_mask(row.mask, column, kWhole ? passed : passed & ((1U << lanes) - 1U));
-    }
-    store_lanes<kWhole, kStream>(row.y + column, activate<Variant::activation>(v, parameters.activation), lanes);
+    const std::uint32_t passed = Variant::mask ? passes<Variant::activation>(v, parameters.activation) : 0;
+    return {activate<Variant::activation>(v, parameters.activation), passed};
 }
 
-template <class Variant>
-BNORM_INLINE void prefetch_residual(const float* address, std::int64_t ahead) {
-    if (Variant::residual) {
-        prefetch_ahead(address, ahead);
+template <class Variant, bool kWhole, bool kStream>
+BNORM_INLINE void store_output(const ApplyRow& row, std::int64_t column, std::int64_t lanes,
+                               const ApplyOutput& output) {
+    if (Variant::mask) {
+        store_mask(row.mask, column, kWhole ? output.passed : output.passed & ((1U << lanes) - 1U));
     }
+    store_lanes<kWhole, kStream>(row.y + column, output.y, lanes);
+}
+
+template <class Variant, bool kWhole, bool kStream>
+BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::int64_t lanes,
+                               const ApplyParameters& parameters) {
+    store_output<Variant, kWhole, kStream>(row, column, lanes,
+                                           apply_output<Variant, kWhole>(row, column, lanes, parameters));
+}
+
+// What `ahead` and `residual_ahead` of the task ask for.
+template <class Variant>
+struct FetchAhead {
+    const Apply& task;
+    const ApplyRow& row;
+
+    BNORM_MEMBER void operator()(std::int64_t column) const {
+        prefetch_ahead(row.x + column, task.ahead);
+        if (Variant::residual) {
+            prefetch_ahead(row.residual + column, task.residual_ahead);
+        }
+    }
+};
+
+template <class Variant>
+struct FetchStreamed {
+    const ApplyRow& row;
+
+    BNORM_MEMBER void operator()(std::int64_t column) const {
+        if (Variant::stream) {
+            prefetch_into_l2(row.x + column + kStreamedAhead);
+        }
+        if (Variant::stream && Variant::residual) {
+            prefetch_into_l2(row.residual + column + kStreamedAhead);
+        }
+    }
+};
+
+// `parameters(column)` gives each vector its own. Returns where the whole vectors end.
+template <class Variant, class Fetch, class Parameters>
+BNORM_INLINE std::int64_t apply_vectors(const ApplyRow& row, std::int64_t column, std::int64_t end, const Fetch& fetch,
+                                        const Parameters& parameters) {
+    return for_whole_vectors(
+        column, end, fetch, [&](std::int64_t c) { return apply_output<Variant, true>(row, c, kWidth, parameters(c)); },
+        [&](std::int64_t c, const ApplyOutput& output) {
+            store_output<Variant, true, Variant::stream>(row, c, kWidth, output);
+        });
 }
 
 template <int kVariant>
@@ -80,11 +130,8 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
             c = head < task.columns ? head : task.columns;
             apply_vector<Variant, false, false>(row, 0, c, parameters);
         }
-        for (; c + kWidth <= task.columns; c += kWidth) {
-            prefetch_ahead(row.x + c, task.ahead);
-            prefetch_residual<Variant>(row.residual + c, task.residual_ahead);
-            apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
-        }
+        c = apply_vectors<Variant>(row, c, task.columns, FetchAhead<Variant>{task, row},
+                                   [&](std::int64_t) { return parameters; });
         if (c < task.columns) {
             apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
         }
@@ -102,20 +149,12 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     const Apply task = arguments;
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const ApplyRow row = apply_row(task, r);
-        std::int64_t c = 0;
-        for (; c + kWidth <= task.columns; c += kWidth) {
-            const auto parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
-            if (Variant::stream) {
-                prefetch_into_l2(row.x + c + kStreamedAhead);
-            }
-            if (Variant::stream && Variant::residual) {
-                prefetch_into_l2(row.residual + c + kStreamedAhead);
-            }
-            apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
-        }
+        const auto parameters = [&](std::int64_t column) {
+            return apply_parameters<Variant, Pattern::periodic>(task, column);
+        };
+        const std::int64_t c = apply_vectors<Variant>(row, 0, task.columns, FetchStreamed<Variant>{row}, parameters);
         if (c < task.columns) {
-            const auto parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
-            apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
+            apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
         }
         if (Variant::mask) {
             end_mask_row(row.mask, task.columns);
@@ -147,11 +186,8 @@ BNORM_KERNEL void apply_planes(const Apply& arguments) {
     }
     for (std::int64_t plane = 0; plane < task.rows; ++plane) {
         const std::int64_t end = (plane + 1) * task.columns;
-        for (; i + kWidth <= end; i += kWidth) {
-            prefetch_ahead(run.x + i, task.ahead);
-            prefetch_residual<Variant>(run.residual + i, task.residual_ahead);
-            apply_vector<Variant, true, Variant::stream>(run, i, kWidth, parameters);
-        }
+        i = apply_vectors<Variant>(run, i, end, FetchAhead<Variant>{task, run},
+                                   [&](std::int64_t) { return parameters; });
         if (plane + 1 == task.rows) {
             break;
         }

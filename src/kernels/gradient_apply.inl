@@ -53,9 +53,14 @@ BNORM_INLINE GradientApplyParameters gradient_apply_parameters(const GradientApp
             F32(task.activation_parameter)};
 }
 
-template <class Variant, bool kWhole, bool kStream>
-BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_t column, std::int64_t lanes,
-                                        const GradientApplyParameters& parameters) {
+struct GradientApplyOutput {
+    F32 dx;
+    F32 dresidual;
+};
+
+template <class Variant, bool kWhole>
+BNORM_INLINE GradientApplyOutput gradient_apply_output(const GradientApplyRow& row, std::int64_t column,
+                                                       std::int64_t lanes, const GradientApplyParameters& parameters) {
     F32 dy = load_lanes<kWhole>(row.dy + column, lanes);
     F32 e(0.0F);
     if (Variant::reads_x) {
@@ -67,12 +72,71 @@ BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_
     if (is_sign_gate(Variant::gate)) {
         dy = gate_by_sign<Variant::gate>(dy, fma(e, parameters.scale, parameters.shift), parameters.activation);
     }
-    if (Variant::dresidual) {
-        store_lanes<kWhole, kStream>(row.dresidual + column, dy, lanes);
-    }
     const F32 dx = Variant::fixed ? parameters.scale * dy
                                   : fma(parameters.scale, dy, fma(parameters.x_scale, e, parameters.offset));
-    store_lanes<kWhole, kStream>(row.dx + column, dx, lanes);
+    return {dx, dy};
+}
+
+template <class Variant, bool kWhole, bool kStream>
+BNORM_INLINE void store_output(const GradientApplyRow& row, std::int64_t column, std::int64_t lanes,
+                               const GradientApplyOutput& output) {
+    if (Variant::dresidual) {
+        store_lanes<kWhole, kStream>(row.dresidual + column, output.dresidual, lanes);
+    }
+    store_lanes<kWhole, kStream>(row.dx + column, output.dx, lanes);
+}
+
+template <class Variant, bool kWhole, bool kStream>
+BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_t column, std::int64_t lanes,
+                                        const GradientApplyParameters& parameters) {
+    store_output<Variant, kWhole, kStream>(row, column, lanes,
+                                           gradient_apply_output<Variant, kWhole>(row, column, lanes, parameters));
+}
+
+// What `ahead` of the task asks for.
+struct FetchBothAhead {
+    const GradientApply& task;
+    const GradientApplyRow& row;
+
+    BNORM_MEMBER void operator()(std::int64_t column) const {
+        prefetch_ahead(row.x + column, task.ahead);
+        prefetch_ahead(row.dy + column, task.ahead);
+    }
+};
+
+template <class Variant>
+struct FetchForTwoOutputs {
+    const GradientApplyRow& row;
+
+    BNORM_MEMBER void operator()(std::int64_t column) const {
+        if (Variant::dresidual) {
+            prefetch(row.dy + column + kPrefetchDistance);
+            prefetch(row.x + column + kPrefetchDistance);
+        }
+    }
+};
+
+template <class Variant>
+struct FetchAlongPlanes {
+    FetchBothAhead ahead;
+    FetchForTwoOutputs<Variant> near;
+
+    BNORM_MEMBER void operator()(std::int64_t element) const {
+        near(element);
+        ahead(element);
+    }
+};
+
+// As apply_vectors.
+template <class Variant, class Fetch, class Parameters>
+BNORM_INLINE std::int64_t gradient_apply_vectors(const GradientApplyRow& row, std::int64_t column, std::int64_t end,
+                                                 const Fetch& fetch, const Parameters& parameters) {
+    return for_whole_vectors(
+        column, end, fetch,
+        [&](std::int64_t c) { return gradient_apply_output<Variant, true>(row, c, kWidth, parameters(c)); },
+        [&](std::int64_t c, const GradientApplyOutput& output) {
+            store_output<Variant, true, Variant::stream>(row, c, kWidth, output);
+        });
 }
 
 template <int kVariant>
@@ -88,11 +152,8 @@ BNORM_KERNEL void gradient_apply_uniform(const GradientApply& arguments) {
             c = head < task.columns ? head : task.columns;
             gradient_apply_vector<Variant, false, false>(row, 0, c, parameters);
         }
-        for (; c + kWidth <= task.columns; c += kWidth) {
-            prefetch_ahead(row.x + c, task.ahead);
-            prefetch_ahead(row.dy + c, task.ahead);
-            gradient_apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
-        }
+        c = gradient_apply_vectors<Variant>(row, c, task.columns, FetchBothAhead{task, row},
+                                            [&](std::int64_t) { return parameters; });
         if (c < task.columns) {
             gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
         }
@@ -107,18 +168,13 @@ BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
     const GradientApply task = arguments;
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const GradientApplyRow row = gradient_apply_row(task, r);
-        std::int64_t c = 0;
-        for (; c + kWidth <= task.columns; c += kWidth) {
-            const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
-            if (Variant::dresidual) {
-                prefetch(row.dy + c + kPrefetchDistance);
-                prefetch(row.x + c + kPrefetchDistance);
-            }
-            gradient_apply_vector<Variant, true, Variant::stream>(row, c, kWidth, parameters);
-        }
+        const auto parameters = [&](std::int64_t column) {
+            return gradient_apply_parameters<Variant, Pattern::periodic>(task, column);
+        };
+        const std::int64_t c =
+            gradient_apply_vectors<Variant>(row, 0, task.columns, FetchForTwoOutputs<Variant>{row}, parameters);
         if (c < task.columns) {
-            const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
-            gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
+            gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
         }
     }
 }
@@ -153,17 +209,10 @@ BNORM_KERNEL void gradient_apply_planes(const GradientApply& arguments) {
         i = lanes_to_boundary(run.dx);
         gradient_apply_vector<Variant, false, false>(run, 0, i, parameters);
     }
+    const FetchAlongPlanes<Variant> fetch = {{task, run}, {run}};
     for (std::int64_t plane = 0; plane < task.rows; ++plane) {
         const std::int64_t end = (plane + 1) * task.columns;
-        for (; i + kWidth <= end; i += kWidth) {
-            if (Variant::dresidual) {
-                prefetch(run.dy + i + kPrefetchDistance);
-                prefetch(run.x + i + kPrefetchDistance);
-            }
-            prefetch_ahead(run.x + i, task.ahead);
-            prefetch_ahead(run.dy + i, task.ahead);
-            gradient_apply_vector<Variant, true, Variant::stream>(run, i, kWidth, parameters);
-        }
+        i = gradient_apply_vectors<Variant>(run, i, end, fetch, [&](std::int64_t) { return parameters; });
         if (plane + 1 == task.rows) {
             break;
         }
