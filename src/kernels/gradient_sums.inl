@@ -14,8 +14,16 @@ struct GradientRow {
     const std::uint8_t* mask;
 };
 
+BNORM_INLINE GradientRow at_column(const GradientRow& row, std::int64_t column) {
+    return {row.dy + column, row.x + column, row.mask};
+}
+
+BNORM_INLINE GradientRow rows_on(const GradientSums& task, const GradientRow& from, std::int64_t rows) {
+    return {from.dy + rows * task.dy_stride, from.x + rows * task.x_stride, from.mask + rows * task.mask_stride};
+}
+
 BNORM_INLINE GradientRow gradient_row(const GradientSums& task, std::int64_t row) {
-    return {task.dy + row * task.dy_stride, task.x + row * task.x_stride, task.mask + row * task.mask_stride};
+    return rows_on(task, {task.dy, task.x, task.mask}, row);
 }
 
 struct GradientTerms {
@@ -38,17 +46,17 @@ BNORM_INLINE GateParameters gate_parameters(const GradientSums& task, std::int64
             is_sign_gate(kGate) ? parameter<kPattern>(task.shift, column) : none, F32(task.activation_parameter)};
 }
 
-// Lanes from `lanes` on are 0 in dy, and therefore in both sums.
+// Of one vector; its first mask bit is `mask_bit`. Lanes from `lanes` on are 0 in dy, and therefore in both sums.
 template <Gate kGate, bool kWhole>
-BNORM_INLINE GradientTerms gradient_terms(const GradientRow& row, std::int64_t mask_bit, std::int64_t column,
-                                          std::int64_t lanes, const GateParameters& parameters) {
-    const F32 dy = in_register(load_lanes<kWhole>(row.dy + column, lanes));
-    F32 e = load_lanes<kWhole>(row.x + column, lanes) - parameters.center;
+BNORM_INLINE GradientTerms gradient_terms(const GradientRow& vector, std::int64_t mask_bit, std::int64_t lanes,
+                                          const GateParameters& parameters) {
+    const F32 dy = in_register(load_lanes<kWhole>(vector.dy, lanes));
+    F32 e = load_lanes<kWhole>(vector.x, lanes) - parameters.center;
     if (!kWhole) {
         e = keep_first(e, lanes);
     }
     if (is_mask_gate(kGate)) {
-        return {gate_by_mask<kGate>(dy, load_mask(row.mask, mask_bit + column), parameters.activation), e};
+        return {gate_by_mask<kGate>(dy, load_mask(vector.mask, mask_bit), parameters.activation), e};
     }
     if (is_sign_gate(kGate)) {
         return {gate_by_sign<kGate>(dy, fma(e, parameters.scale, parameters.shift), parameters.activation), e};
@@ -56,16 +64,18 @@ BNORM_INLINE GradientTerms gradient_terms(const GradientRow& row, std::int64_t m
     return {F32(dy.data), e};
 }
 
-// Eight terms as two trees; `terms(k)` gives the k-th.
+// Four terms as a tree; `terms(k)` gives the k-th.
+template <class Terms>
+BNORM_INLINE F32Sums sum_four_products(const Terms& terms) {
+    const GradientTerms t0 = terms(0), t1 = terms(1), t2 = terms(2), t3 = terms(3);
+    return {(t0.dy + t1.dy) + (t2.dy + t3.dy), fma(t1.dy, t1.e, t0.dy * t0.e) + fma(t3.dy, t3.e, t2.dy * t2.e)};
+}
+
 template <class Terms>
 BNORM_INLINE F32Sums sum_eight_products(const Terms& terms) {
-    const GradientTerms t0 = terms(0), t1 = terms(1), t2 = terms(2), t3 = terms(3);
-    const F32 low1 = (t0.dy + t1.dy) + (t2.dy + t3.dy);
-    const F32 low2 = fma(t1.dy, t1.e, t0.dy * t0.e) + fma(t3.dy, t3.e, t2.dy * t2.e);
-    const GradientTerms t4 = terms(4), t5 = terms(5), t6 = terms(6), t7 = terms(7);
-    const F32 high1 = (t4.dy + t5.dy) + (t6.dy + t7.dy);
-    const F32 high2 = fma(t5.dy, t5.e, t4.dy * t4.e) + fma(t7.dy, t7.e, t6.dy * t6.e);
-    return {low1 + high1, low2 + high2};
+    const F32Sums low = sum_four_products(terms);
+    const F32Sums high = sum_four_products([&](std::int64_t k) { return terms(k + 4); });
+    return {low.s1 + high.s1, low.s2 + high.s2};
 }
 
 struct LaneGradients {
@@ -107,7 +117,8 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             add_group(sums, lane, sum_eight_products([&](std::int64_t k) {
                           ahead.fetch();
-                          return gradient_terms<kGate, true>(row, mask_bit, c + lane + k * kLanes, kWidth, parameters);
+                          const std::int64_t i = c + lane + k * kLanes;
+                          return gradient_terms<kGate, true>(at_column(row, i), mask_bit + i, kWidth, parameters);
                       }));
         }
     }
@@ -122,11 +133,12 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
         F32Sums chain = {F32(0.0F), F32(0.0F)};
         std::int64_t i = c + lane;
         for (; i + kWidth <= columns; i += kLanes) {
-            const GradientTerms t = gradient_terms<kGate, true>(row, mask_bit, i, kWidth, parameters);
+            const GradientTerms t = gradient_terms<kGate, true>(at_column(row, i), mask_bit + i, kWidth, parameters);
             chain = {chain.s1 + t.dy, fma(t.dy, t.e, chain.s2)};
         }
         if (i < columns) {
-            const GradientTerms t = gradient_terms<kGate, false>(row, mask_bit, i, columns - i, parameters);
+            const GradientTerms t =
+                gradient_terms<kGate, false>(at_column(row, i), mask_bit + i, columns - i, parameters);
             chain = {chain.s1 + t.dy, fma(t.dy, t.e, chain.s2)};
         }
         add_group(sums, lane, chain);
@@ -173,19 +185,38 @@ BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
     }
 }
 
-template <Gate kGate, bool kWhole>
-BNORM_INLINE void sum_eight_gradient_rows(const GradientSums& task, std::int64_t row, std::int64_t column,
-                                          std::int64_t lanes, GradientRowsAhead& ahead) {
+template <Gate kGate, bool kWhole, class Ahead>
+BNORM_INLINE F32Sums sum_four_gradient_rows(const GradientSums& task, const GradientRow& first, std::int64_t column,
+                                            std::int64_t lanes, Ahead& ahead) {
     const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, column);
-    const F32Sums sums = sum_eight_products([&](std::int64_t k) {
-        const GradientRow terms = gradient_row(task, row + k);
-        if (task.prefetch) {
-            ahead.fetch();
-        }
-        return gradient_terms<kGate, kWhole>(terms, task.mask_bit, column, lanes, parameters);
+    const GradientRow top = {in_register(first.dy + column), in_register(first.x + column), first.mask};
+    return sum_four_products([&](std::int64_t k) {
+        ahead.fetch();
+        return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + column, lanes, parameters);
     });
-    add_widened(task.sum_dy + column, sums.s1);
-    add_widened(task.sum_dy_centered_x + column, sums.s2);
+}
+
+// Vectors of columns that are summed together where dy and x are in cache: four rows of all, then the other four. Eight
+// rows of one vector after the other lie in few sets of L1 where rows are 4 KiB apart, and drive each other and what
+// hardware fetches ahead out of it; from memory it makes no difference.
+constexpr std::int64_t kColumnVectors = 4;
+
+template <Gate kGate, bool kWhole, std::int64_t kVectors, class Ahead>
+BNORM_INLINE void sum_eight_gradient_rows(const GradientSums& task, const GradientRow& first, std::int64_t column,
+                                          std::int64_t lanes, Ahead& ahead) {
+    F32Sums low[kVectors];
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+        low[v] = sum_four_gradient_rows<kGate, kWhole>(task, first, column + v * kWidth, lanes, ahead);
+    }
+    const GradientRow fifth = rows_on(task, first, 4);
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+        const std::int64_t c = column + v * kWidth;
+        const F32Sums high = sum_four_gradient_rows<kGate, kWhole>(task, fifth, c, lanes, ahead);
+        add_widened(task.sum_dy + c, low[v].s1 + high.s1);
+        add_widened(task.sum_dy_centered_x + c, low[v].s2 + high.s2);
+    }
 }
 
 template <Gate kGate, bool kWhole>
@@ -194,12 +225,40 @@ BNORM_INLINE void sum_last_gradient_rows(const GradientSums& task, std::int64_t 
     const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, column);
     F32Sums chain = {F32(0.0F), F32(0.0F)};
     for (; row < task.rows; ++row) {
-        const GradientTerms t =
-            gradient_terms<kGate, kWhole>(gradient_row(task, row), task.mask_bit, column, lanes, parameters);
+        const GradientTerms t = gradient_terms<kGate, kWhole>(at_column(gradient_row(task, row), column),
+                                                              task.mask_bit + column, lanes, parameters);
         chain = {chain.s1 + t.dy, fma(t.dy, t.e, chain.s2)};
     }
     add_widened(task.sum_dy + column, chain.s1);
     add_widened(task.sum_dy_centered_x + column, chain.s2);
+}
+
+// Returns the row that they end at.
+template <Gate kGate, std::int64_t kVectors, class Ahead>
+BNORM_INLINE std::int64_t sum_groups_of_gradient_rows(const GradientSums& task, Ahead ahead) {
+    const std::int64_t whole = task.columns / kWidth * kWidth;
+    const std::int64_t rest = task.columns - whole;
+    std::int64_t r = 0;
+    for (; r + kGroup <= task.rows; r += kGroup) {
+        const GradientRow first = gradient_row(task, r);
+        std::int64_t c = 0;
+        for (; c + kVectors * kWidth <= whole; c += kVectors * kWidth) {
+            sum_eight_gradient_rows<kGate, true, kVectors>(task, first, c, kWidth, ahead);
+        }
+        for (; c < whole; c += kWidth) {
+            sum_eight_gradient_rows<kGate, true, 1>(task, first, c, kWidth, ahead);
+        }
+        if (rest != 0) {
+            sum_eight_gradient_rows<kGate, false, 1>(task, first, whole, rest, ahead);
+        }
+    }
+    return r;
+}
+
+template <Gate kGate>
+BNORM_RARE std::int64_t sum_groups_ahead(const GradientSums& task) {
+    return sum_groups_of_gradient_rows<kGate, 1>(
+        task, GradientRowsAhead{{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}});
 }
 
 template <Gate kGate>
@@ -212,16 +271,8 @@ BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
         store(task.sum_dy + c, F64(0.0));
         store(task.sum_dy_centered_x + c, F64(0.0));
     }
-    GradientRowsAhead ahead = {{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}};
-    std::int64_t r = 0;
-    for (; r + kGroup <= task.rows; r += kGroup) {
-        for (std::int64_t c = 0; c < whole; c += kWidth) {
-            sum_eight_gradient_rows<kGate, true>(task, r, c, kWidth, ahead);
-        }
-        if (rest != 0) {
-            sum_eight_gradient_rows<kGate, false>(task, r, whole, rest, ahead);
-        }
-    }
+    const std::int64_t r = task.prefetch ? sum_groups_ahead<kGate>(arguments)
+                                         : sum_groups_of_gradient_rows<kGate, kColumnVectors>(task, NothingAhead());
     if (r < task.rows) {
         for (std::int64_t c = 0; c < whole; c += kWidth) {
             sum_last_gradient_rows<kGate, true>(task, r, c, kWidth);
