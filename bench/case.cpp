@@ -7,6 +7,8 @@ namespace bench {
 
 namespace {
 
+constexpr std::size_t kPage = 4096;
+
 void require(bnorm_status status) {
     if (status != BNORM_OK) {
         throw std::runtime_error(bnorm_last_error());
@@ -16,8 +18,8 @@ void require(bnorm_status status) {
 } // namespace
 
 Floats make_floats(std::int64_t count, bool random) {
-    const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
-    Floats floats(static_cast<float*>(std::aligned_alloc(64, bytes)));
+    const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + kPage - 1) / kPage * kPage;
+    Floats floats(static_cast<float*>(std::aligned_alloc(kPage, bytes)));
     if (floats == nullptr && bytes > 0) {
         throw std::bad_alloc();
     }

@@ -45,7 +45,9 @@ struct FreeMemory {
 };
 using Floats = std::unique_ptr<float[], FreeMemory>;
 
-// `count` floats aligned to 64 bytes whose pages have been touched: values between -1 and 1, or all zero.
+// `count` floats in pages of their own, which have been touched: values between -1 and 1, or all zero. On the heap the
+// distance of two tensors would depend on what was allocated before them, and loads may wait for stores to addresses
+// that agree with theirs in the lower 12 bits.
 Floats make_floats(std::int64_t count, bool random);
 
 struct Description {
