@@ -145,8 +145,9 @@ void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64
         }
         return;
     }
-    // Where planes end within a cache line, the neighbours are best written together.
-    if (geometry.joined_planes || (width % plan::kLanes != 0 && operation_.takes_planes())) {
+    // Planes that end within a cache line are best written together with their neighbours, and in cache all are.
+    const bool together = width % plan::kLanes != 0 || !passes_.schedule.prefetch;
+    if (geometry.joined_planes || (together && operation_.takes_planes())) {
         for (std::int64_t image = row + rows - 1; image >= row; --image) {
             apply_image(scratch, image, 0, scratch.range.count);
         }
