@@ -32,7 +32,7 @@ struct GradientTerms {
 };
 
 struct GateParameters {
-    F32 center;
+    DifferenceFrom center;
     F32 scale;
     F32 shift;
     F32 activation;
@@ -41,7 +41,7 @@ struct GateParameters {
 template <Gate kGate, Pattern kPattern>
 BNORM_INLINE GateParameters gate_parameters(const GradientSums& task, std::int64_t column) {
     const F32 none(0.0F);
-    return {parameter<kPattern>(task.center, column),
+    return {DifferenceFrom(parameter<kPattern>(task.center, column)),
             is_sign_gate(kGate) ? parameter<kPattern>(task.scale, column) : none,
             is_sign_gate(kGate) ? parameter<kPattern>(task.shift, column) : none, F32(task.activation_parameter)};
 }
@@ -51,7 +51,7 @@ template <Gate kGate, bool kWhole>
 BNORM_INLINE GradientTerms gradient_terms(const GradientRow& vector, std::int64_t mask_bit, std::int64_t lanes,
                                           const GateParameters& parameters) {
     const F32 dy = in_register(load_lanes<kWhole>(vector.dy, lanes));
-    F32 e = load_lanes<kWhole>(vector.x, lanes) - parameters.center;
+    F32 e = parameters.center(load_lanes<kWhole>(vector.x, lanes));
     if (!kWhole) {
         e = keep_first(e, lanes);
     }

@@ -180,46 +180,47 @@ BNORM_INLINE void add_group(LaneSums& sums, std::int64_t lane, const F32Sums& gr
 }
 
 // Fewer than kGroup * kLanes elements at the end of a row.
-BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, F32 shift, LaneSums& sums) {
+BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, const DifferenceFrom& difference, LaneSums& sums) {
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         F32Sums chain = {F32(0.0F), F32(0.0F)};
         std::int64_t i = lane;
         for (; i + kWidth <= columns; i += kLanes) {
-            const F32 d = load(x + i) - shift;
+            const F32 d = difference(load(x + i));
             chain = {chain.s1 + d, fma(d, d, chain.s2)};
         }
         if (i < columns) {
-            const F32 d = keep_first(load_first(x + i, columns - i) - shift, columns - i);
+            const F32 d = keep_first(difference(load_first(x + i, columns - i)), columns - i);
             chain = {chain.s1 + d, fma(d, d, chain.s2)};
         }
         add_group(sums, lane, chain);
     }
 }
 
-BNORM_INLINE void sum_step(const float* x, F32 shift, LaneSums& sums) {
+BNORM_INLINE void sum_step(const float* x, const DifferenceFrom& difference, LaneSums& sums) {
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         const float* address = x + lane;
-        add_group(sums, lane, sum_eight([&](std::int64_t k) { return load(address + k * kLanes) - shift; }));
+        add_group(sums, lane, sum_eight([&](std::int64_t k) { return difference(load(address + k * kLanes)); }));
     }
 }
 
 // `ahead` fetches as many vectors as are summed.
 template <class Ahead>
-BNORM_INLINE void sum_row(const float* x, std::int64_t columns, F32 shift, LaneSums& sums, Ahead& ahead) {
+BNORM_INLINE void sum_row(const float* x, std::int64_t columns, const DifferenceFrom& difference, LaneSums& sums,
+                          Ahead& ahead) {
     std::int64_t i = 0;
     for (; i + kStepElements <= columns; i += kStepElements) {
         for (std::int64_t k = 0; k < kStepElements; k += kWidth) {
             ahead.fetch();
         }
-        sum_step(x + i, shift, sums);
+        sum_step(x + i, difference, sums);
     }
     if (i < columns) {
         for (std::int64_t k = i; k < columns; k += kWidth) {
             ahead.fetch();
         }
-        sum_row_end(x + i, columns - i, shift, sums);
+        sum_row_end(x + i, columns - i, difference, sums);
     }
 }
 
@@ -234,8 +235,9 @@ BNORM_INLINE LaneSums no_sums() {
 template <class Ahead>
 BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift, Ahead ahead) {
     LaneSums sums = no_sums();
+    const DifferenceFrom difference(shift);
     for (std::int64_t row = 0; row < block.rows; ++row) {
-        sum_row(block.x + row * block.row_stride, block.columns, shift, sums, ahead);
+        sum_row(block.x + row * block.row_stride, block.columns, difference, sums, ahead);
     }
     return sums;
 }
@@ -369,26 +371,45 @@ struct ColumnSums {
 template <bool kWhole, bool kPrefetch>
 BNORM_INLINE void sum_eight_rows(const float* x, std::int64_t row_stride, std::int64_t columns, const ColumnSums& sums,
                                  std::int64_t c, RowsAhead& ahead) {
-    const F32 shift = load(sums.shifts + c);
+    const DifferenceFrom difference(load(sums.shifts + c));
     const F32Sums group = sum_eight([&](std::int64_t k) {
         const float* address = x + k * row_stride + c;
         if (kPrefetch) {
             ahead.fetch();
         }
-        return (kWhole ? load(address) : load_first(address, columns - c)) - shift;
+        return difference(kWhole ? load(address) : load_first(address, columns - c));
     });
     add_group(group, sums.s1 + c, sums.s2 + c, sums.largest + c);
 }
 
+// `rows` <= kGroup of one vector of columns.
+template <bool kWhole>
+BNORM_INLINE F32Sums sum_group(const float* x, std::int64_t row_stride, std::int64_t rows, std::int64_t lanes,
+                               const DifferenceFrom& difference) {
+    const float* first = in_register(x);
+    const auto d = [&](std::int64_t k) {
+        const float* address = first + k * row_stride;
+        return difference(kWhole ? load(address) : load_first(address, lanes));
+    };
+    if (rows == kGroup) {
+        return sum_eight(d);
+    }
+    F32Sums chain = {F32(0.0F), F32(0.0F)};
+    for (std::int64_t k = 0; k < rows; ++k) {
+        const F32 value = d(k);
+        chain = {chain.s1 + value, fma(value, value, chain.s2)};
+    }
+    return chain;
+}
+
 BNORM_INLINE void sum_last_rows(const Rows& rest, const ColumnSums& sums) {
     for (std::int64_t c = 0; c < rest.columns; c += kWidth) {
-        const F32 shift = load(sums.shifts + c);
-        F32Sums chain = {F32(0.0F), F32(0.0F)};
-        for (std::int64_t row = 0; row < rest.rows; ++row) {
-            const F32 d = load_columns(rest.x + row * rest.row_stride + c, rest.columns - c) - shift;
-            chain = {chain.s1 + d, fma(d, d, chain.s2)};
-        }
-        add_group(chain, sums.s1 + c, sums.s2 + c, sums.largest + c);
+        const DifferenceFrom difference(load(sums.shifts + c));
+        const std::int64_t lanes = rest.columns - c;
+        const F32Sums group = lanes >= kWidth
+                                  ? sum_group<true>(rest.x + c, rest.row_stride, rest.rows, kWidth, difference)
+                                  : sum_group<false>(rest.x + c, rest.row_stride, rest.rows, lanes, difference);
+        add_group(group, sums.s1 + c, sums.s2 + c, sums.largest + c);
     }
 }
 
@@ -428,6 +449,75 @@ BNORM_INLINE void sum_few_rows(const Rows& block, const ColumnSums& sums) {
     }
     for (; c < block.columns; c += kWidth) {
         sum_few_rows_of<1>(block, sums, c);
+    }
+}
+
+// ---- in cache, with enough registers: the sums of a few columns stay in them through all rows ----
+
+// Vectors of columns whose f64 sums fit into 32 registers. Fewer would read too little of each row.
+constexpr std::int64_t kPanelVectors = 4;
+constexpr bool kEnoughRegisters = kWidth == 16;
+
+struct VectorTotals {
+    F64 s1[2];
+    F64 s2[2];
+    F32 largest;
+};
+
+BNORM_INLINE void add_group(VectorTotals& totals, const F32Sums& group) {
+    totals.s1[0] = totals.s1[0] + widen_low(group.s1);
+    totals.s1[1] = totals.s1[1] + widen_high(group.s1);
+    totals.s2[0] = totals.s2[0] + widen_low(group.s2);
+    totals.s2[1] = totals.s2[1] + widen_high(group.s2);
+    totals.largest = xsimd::max(totals.largest, group.s2);
+}
+
+BNORM_INLINE void store_totals(const VectorTotals& totals, const ColumnSums& sums, std::int64_t c) {
+    for (std::int64_t half = 0; half < 2; ++half) {
+        store(sums.s1 + c + half * kWidthF64, totals.s1[half]);
+        store(sums.s2 + c + half * kWidthF64, totals.s2[half]);
+    }
+    store(sums.largest + c, totals.largest);
+}
+
+template <bool kWhole, std::int64_t kVectors>
+BNORM_INLINE void sum_panel(const Rows& block, const ColumnSums& sums, std::int64_t column) {
+    VectorTotals totals[kVectors];
+    BNORM_UNROLL
+    for (VectorTotals& vector : totals) {
+        vector = {{F64(0.0), F64(0.0)}, {F64(0.0), F64(0.0)}, F32(0.0F)};
+    }
+    const float* x = block.x + column;
+    std::int64_t row = 0;
+    for (; row + kGroup <= block.rows; row += kGroup, x += kGroup * block.row_stride) {
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kVectors; ++v) {
+            const DifferenceFrom difference(load(sums.shifts + column + v * kWidth));
+            add_group(totals[v],
+                      sum_group<kWhole>(x + v * kWidth, block.row_stride, kGroup, block.columns - column, difference));
+        }
+    }
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+        if (row < block.rows) {
+            const DifferenceFrom difference(load(sums.shifts + column + v * kWidth));
+            add_group(totals[v], sum_group<kWhole>(x + v * kWidth, block.row_stride, block.rows - row,
+                                                   block.columns - column, difference));
+        }
+        store_totals(totals[v], sums, column + v * kWidth);
+    }
+}
+
+BNORM_INLINE void sum_columns_in_panels(const Rows& block, const ColumnSums& sums) {
+    std::int64_t c = 0;
+    for (; c + kPanelVectors * kWidth <= block.columns; c += kPanelVectors * kWidth) {
+        sum_panel<true, kPanelVectors>(block, sums, c);
+    }
+    for (; c + kWidth <= block.columns; c += kWidth) {
+        sum_panel<true, 1>(block, sums, c);
+    }
+    if (c < block.columns) {
+        sum_panel<false, 1>(block, sums, c);
     }
 }
 
@@ -524,6 +614,8 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
         sum_few_rows(block, sums);
     } else if (prefetch_rows) {
         sum_columns<true>(block, sums);
+    } else if (kEnoughRegisters) {
+        sum_columns_in_panels(block, sums);
     } else {
         sum_columns<false>(block, sums);
     }
