@@ -32,7 +32,7 @@ struct GradientTerms {
 };
 
 struct GateParameters {
-    DifferenceFrom center;
+    DifferenceFrom<F32> center;
     F32 scale;
     F32 shift;
     F32 activation;
@@ -41,7 +41,7 @@ struct GateParameters {
 template <Gate kGate, Pattern kPattern>
 BNORM_INLINE GateParameters gate_parameters(const GradientSums& task, std::int64_t column) {
     const F32 none(0.0F);
-    return {DifferenceFrom(parameter<kPattern>(task.center, column)),
+    return {DifferenceFrom<F32>(parameter<kPattern>(task.center, column)),
             is_sign_gate(kGate) ? parameter<kPattern>(task.scale, column) : none,
             is_sign_gate(kGate) ? parameter<kPattern>(task.shift, column) : none, F32(task.activation_parameter)};
 }

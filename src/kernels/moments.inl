@@ -156,15 +156,25 @@ BNORM_INLINE float sample_mean(const Rows& block) {
 
 constexpr std::int64_t kStepElements = kGroup * kLanes;
 
+struct ExactShift {
+    DifferenceFrom<F64> low;
+    DifferenceFrom<F64> high;
+
+    explicit ExactShift(F32 shift) : low(widen_low(shift)), high(widen_high(shift)) {}
+};
+
 // d and d*d formed in f64.
-BNORM_INLINE void add_exact(LaneTotals& s1, LaneTotals& s2, std::int64_t lane, F32 x, F32 shift) {
-    const F64 low = widen_low(x) - widen_low(shift);
-    const F64 high = widen_high(x) - widen_high(shift);
+BNORM_INLINE void add_exact(F64& s1, F64& s2, F64 x, const DifferenceFrom<F64>& difference) {
+    const F64 d = difference(x);
+    s1 = s1 + d;
+    s2 = fma(d, d, s2);
+}
+
+BNORM_INLINE void add_exact(LaneTotals& s1, LaneTotals& s2, std::int64_t lane, F64 low, F64 high,
+                            const ExactShift& shift) {
     const std::int64_t part = lane / kWidthF64;
-    s1.parts[part] = s1.parts[part] + low;
-    s1.parts[part + 1] = s1.parts[part + 1] + high;
-    s2.parts[part] = s2.parts[part] + low * low;
-    s2.parts[part + 1] = s2.parts[part + 1] + high * high;
+    add_exact(s1.parts[part], s2.parts[part], low, shift.low);
+    add_exact(s1.parts[part + 1], s2.parts[part + 1], high, shift.high);
 }
 
 struct LaneSums {
@@ -180,7 +190,8 @@ BNORM_INLINE void add_group(LaneSums& sums, std::int64_t lane, const F32Sums& gr
 }
 
 // Fewer than kGroup * kLanes elements at the end of a row.
-BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, const DifferenceFrom& difference, LaneSums& sums) {
+BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, const DifferenceFrom<F32>& difference,
+                              LaneSums& sums) {
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         F32Sums chain = {F32(0.0F), F32(0.0F)};
@@ -197,7 +208,7 @@ BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, const Differ
     }
 }
 
-BNORM_INLINE void sum_step(const float* x, const DifferenceFrom& difference, LaneSums& sums) {
+BNORM_INLINE void sum_step(const float* x, const DifferenceFrom<F32>& difference, LaneSums& sums) {
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         const float* address = x + lane;
@@ -207,7 +218,7 @@ BNORM_INLINE void sum_step(const float* x, const DifferenceFrom& difference, Lan
 
 // `ahead` fetches as many vectors as are summed.
 template <class Ahead>
-BNORM_INLINE void sum_row(const float* x, std::int64_t columns, const DifferenceFrom& difference, LaneSums& sums,
+BNORM_INLINE void sum_row(const float* x, std::int64_t columns, const DifferenceFrom<F32>& difference, LaneSums& sums,
                           Ahead& ahead) {
     std::int64_t i = 0;
     for (; i + kStepElements <= columns; i += kStepElements) {
@@ -235,7 +246,7 @@ BNORM_INLINE LaneSums no_sums() {
 template <class Ahead>
 BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift, Ahead ahead) {
     LaneSums sums = no_sums();
-    const DifferenceFrom difference(shift);
+    const DifferenceFrom<F32> difference(shift);
     for (std::int64_t row = 0; row < block.rows; ++row) {
         sum_row(block.x + row * block.row_stride, block.columns, difference, sums, ahead);
     }
@@ -282,7 +293,7 @@ BNORM_RARE Moments moments_in_f64(const Rows& block) {
 // Every d and d*d in f64. With an element as the shift, equal values give M2 = 0, and cancellation costs no more than
 // n*2^-53; with the rounded mean it costs nothing.
 BNORM_RARE Moments moments_around(const Rows& block, float around) {
-    const F32 shift(around);
+    const ExactShift shift{F32(around)};
     LaneTotals s1, s2;
     clear(s1);
     clear(s2);
@@ -292,14 +303,15 @@ BNORM_RARE Moments moments_around(const Rows& block, float around) {
         for (; i + kLanes <= block.columns; i += kLanes) {
             BNORM_UNROLL
             for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-                add_exact(s1, s2, lane, load(x + i + lane), shift);
+                add_exact(s1, s2, lane, load_widened(x + i + lane), load_widened(x + i + lane + kWidthF64), shift);
             }
         }
         BNORM_UNROLL
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             const std::int64_t rest = block.columns - i - lane;
             const std::int64_t lanes = rest < 0 ? 0 : rest < kWidth ? rest : kWidth;
-            add_exact(s1, s2, lane, blend_first(load_first(x + i + lane, lanes), shift, lanes), shift);
+            const F32 values = blend_first(load_first(x + i + lane, lanes), F32(around), lanes);
+            add_exact(s1, s2, lane, widen_low(values), widen_high(values), shift);
         }
     }
     const double sum = sum_lanes(s1);
@@ -371,7 +383,7 @@ struct ColumnSums {
 template <bool kWhole, bool kPrefetch>
 BNORM_INLINE void sum_eight_rows(const float* x, std::int64_t row_stride, std::int64_t columns, const ColumnSums& sums,
                                  std::int64_t c, RowsAhead& ahead) {
-    const DifferenceFrom difference(load(sums.shifts + c));
+    const DifferenceFrom<F32> difference(load(sums.shifts + c));
     const F32Sums group = sum_eight([&](std::int64_t k) {
         const float* address = x + k * row_stride + c;
         if (kPrefetch) {
@@ -385,7 +397,7 @@ BNORM_INLINE void sum_eight_rows(const float* x, std::int64_t row_stride, std::i
 // `rows` <= kGroup of one vector of columns.
 template <bool kWhole>
 BNORM_INLINE F32Sums sum_group(const float* x, std::int64_t row_stride, std::int64_t rows, std::int64_t lanes,
-                               const DifferenceFrom& difference) {
+                               const DifferenceFrom<F32>& difference) {
     const float* first = in_register(x);
     const auto d = [&](std::int64_t k) {
         const float* address = first + k * row_stride;
@@ -404,7 +416,7 @@ BNORM_INLINE F32Sums sum_group(const float* x, std::int64_t row_stride, std::int
 
 BNORM_INLINE void sum_last_rows(const Rows& rest, const ColumnSums& sums) {
     for (std::int64_t c = 0; c < rest.columns; c += kWidth) {
-        const DifferenceFrom difference(load(sums.shifts + c));
+        const DifferenceFrom<F32> difference(load(sums.shifts + c));
         const std::int64_t lanes = rest.columns - c;
         const F32Sums group = lanes >= kWidth
                                   ? sum_group<true>(rest.x + c, rest.row_stride, rest.rows, kWidth, difference)
@@ -413,39 +425,49 @@ BNORM_INLINE void sum_last_rows(const Rows& rest, const ColumnSums& sums) {
     }
 }
 
-// kVectors neighbouring vectors of columns, their sums in registers: two, so that their chains of additions overlap.
-template <int kVectors>
+// Vectors of columns whose sums are in registers at a time: two, so that their chains of additions overlap.
+constexpr std::int64_t kFewRowsVectors = 2;
+
+struct ExactTotals {
+    F64 s1[2];
+    F64 s2[2];
+};
+
+template <std::int64_t kVectors>
 BNORM_INLINE void sum_few_rows_of(const Rows& block, const ColumnSums& sums, std::int64_t c) {
-    constexpr int kHalves = 2 * kVectors;
-    F64 s1[kHalves], s2[kHalves], shifts[kHalves];
-    for (int v = 0; v < kVectors; ++v) {
-        const F32 shift = load(sums.shifts + c + v * kWidth);
-        shifts[2 * v] = widen_low(shift);
-        shifts[2 * v + 1] = widen_high(shift);
-        s1[2 * v] = s1[2 * v + 1] = s2[2 * v] = s2[2 * v + 1] = F64(0.0);
+    ExactTotals totals[kVectors];
+    BNORM_UNROLL
+    for (ExactTotals& vector : totals) {
+        vector = {{F64(0.0), F64(0.0)}, {F64(0.0), F64(0.0)}};
     }
     const float* x = block.x + c;
     for (std::int64_t row = 0; row < block.rows; ++row, x += block.row_stride) {
-        for (int v = 0; v < kVectors; ++v) {
-            const F32 values = kVectors > 1 ? load(x + v * kWidth) : load_columns(x, block.columns - c);
-            const F64 low = widen_low(values) - shifts[2 * v];
-            const F64 high = widen_high(values) - shifts[2 * v + 1];
-            s1[2 * v] = s1[2 * v] + low;
-            s1[2 * v + 1] = s1[2 * v + 1] + high;
-            s2[2 * v] = s2[2 * v] + low * low;
-            s2[2 * v + 1] = s2[2 * v + 1] + high * high;
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kVectors; ++v) {
+            const ExactShift shift(load(sums.shifts + c + v * kWidth));
+            if (kVectors > 1) {
+                add_exact(totals[v].s1[0], totals[v].s2[0], load_widened(x + v * kWidth), shift.low);
+                add_exact(totals[v].s1[1], totals[v].s2[1], load_widened(x + v * kWidth + kWidthF64), shift.high);
+            } else {
+                const F32 values = load_columns(x, block.columns - c);
+                add_exact(totals[v].s1[0], totals[v].s2[0], widen_low(values), shift.low);
+                add_exact(totals[v].s1[1], totals[v].s2[1], widen_high(values), shift.high);
+            }
         }
     }
-    for (int half = 0; half < kHalves; ++half) {
-        store(sums.s1 + c + half * kWidthF64, s1[half]);
-        store(sums.s2 + c + half * kWidthF64, s2[half]);
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+        for (std::int64_t half = 0; half < 2; ++half) {
+            store(sums.s1 + c + v * kWidth + half * kWidthF64, totals[v].s1[half]);
+            store(sums.s2 + c + v * kWidth + half * kWidthF64, totals[v].s2[half]);
+        }
     }
 }
 
 BNORM_INLINE void sum_few_rows(const Rows& block, const ColumnSums& sums) {
     std::int64_t c = 0;
-    for (; c + 2 * kWidth <= block.columns; c += 2 * kWidth) {
-        sum_few_rows_of<2>(block, sums, c);
+    for (; c + kFewRowsVectors * kWidth <= block.columns; c += kFewRowsVectors * kWidth) {
+        sum_few_rows_of<kFewRowsVectors>(block, sums, c);
     }
     for (; c < block.columns; c += kWidth) {
         sum_few_rows_of<1>(block, sums, c);
@@ -492,7 +514,7 @@ BNORM_INLINE void sum_panel(const Rows& block, const ColumnSums& sums, std::int6
     for (; row + kGroup <= block.rows; row += kGroup, x += kGroup * block.row_stride) {
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kVectors; ++v) {
-            const DifferenceFrom difference(load(sums.shifts + column + v * kWidth));
+            const DifferenceFrom<F32> difference(load(sums.shifts + column + v * kWidth));
             add_group(totals[v],
                       sum_group<kWhole>(x + v * kWidth, block.row_stride, kGroup, block.columns - column, difference));
         }
@@ -500,7 +522,7 @@ BNORM_INLINE void sum_panel(const Rows& block, const ColumnSums& sums, std::int6
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kVectors; ++v) {
         if (row < block.rows) {
-            const DifferenceFrom difference(load(sums.shifts + column + v * kWidth));
+            const DifferenceFrom<F32> difference(load(sums.shifts + column + v * kWidth));
             add_group(totals[v], sum_group<kWhole>(x + v * kWidth, block.row_stride, block.rows - row,
                                                    block.columns - column, difference));
         }

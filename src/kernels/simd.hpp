@@ -81,6 +81,7 @@ BNORM_INLINE float sum_halves(__m512 value) {
 }
 // xsimd 8.1 multiplies, then adds; 9.0 and later have it.
 BNORM_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a.data, b.data, c.data); }
+BNORM_INLINE F64 fma(F64 a, F64 b, F64 c) { return _mm512_fmadd_pd(a.data, b.data, c.data); }
 // Run-time masks: xsimd 14 has none for a count either.
 BNORM_INLINE __mmask16 first_lanes(std::int64_t count) { return static_cast<__mmask16>((1U << count) - 1U); }
 BNORM_INLINE F32 load_first(const float* address, std::int64_t count) {
@@ -107,6 +108,7 @@ BNORM_INLINE Mask mask_from_bits(std::uint32_t value) { return Mask(static_cast<
 // f32 to f64 of twice as many registers: xsimd 14 has widen.
 BNORM_INLINE F64 widen_low(F32 value) { return _mm512_cvtps_pd(_mm512_castps512_ps256(value.data)); }
 BNORM_INLINE F64 widen_high(F32 value) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(value.data, 1)); }
+BNORM_INLINE F64 load_widened(const float* address) { return _mm512_cvtps_pd(_mm256_loadu_ps(address)); }
 
 #elif defined(__AVX2__)
 
@@ -114,6 +116,7 @@ BNORM_INLINE F64 widen_high(F32 value) { return _mm512_cvtps_pd(_mm512_extractf3
 alignas(64) constexpr std::int32_t kLaneSwitches[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
 BNORM_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a.data, b.data, c.data); }
+BNORM_INLINE F64 fma(F64 a, F64 b, F64 c) { return _mm256_fmadd_pd(a.data, b.data, c.data); }
 BNORM_INLINE __m256i first_lanes(std::int64_t count) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneSwitches + 8 - count));
 }
@@ -159,6 +162,7 @@ BNORM_INLINE Mask mask_from_bits(std::uint32_t value) {
 }
 BNORM_INLINE F64 widen_low(F32 value) { return _mm256_cvtps_pd(_mm256_castps256_ps128(value.data)); }
 BNORM_INLINE F64 widen_high(F32 value) { return _mm256_cvtps_pd(_mm256_extractf128_ps(value.data, 1)); }
+BNORM_INLINE F64 load_widened(const float* address) { return _mm256_cvtps_pd(_mm_loadu_ps(address)); }
 
 #else
 
@@ -166,6 +170,7 @@ alignas(64) constexpr std::int32_t kLaneSwitches[8] = {-1, -1, -1, -1, 0, 0, 0, 
 
 // SSE2 has no fused multiply-add: this rounds twice, which is why SSE2 promises accuracy but not the other ISAs' bits.
 BNORM_INLINE F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
+BNORM_INLINE F64 fma(F64 a, F64 b, F64 c) { return a * b + c; }
 BNORM_INLINE F32 load_first(const float* address, std::int64_t count) {
     switch (count) {
     case 0: return _mm_setzero_ps();
@@ -212,6 +217,9 @@ BNORM_INLINE Mask mask_from_bits(std::uint32_t value) {
 }
 BNORM_INLINE F64 widen_low(F32 value) { return _mm_cvtps_pd(value.data); }
 BNORM_INLINE F64 widen_high(F32 value) { return _mm_cvtps_pd(_mm_movehl_ps(value.data, value.data)); }
+BNORM_INLINE F64 load_widened(const float* address) {
+    return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(address))));
+}
 
 #endif
 
@@ -221,24 +229,30 @@ BNORM_INLINE F32 in_register(F32 value) {
     __asm__("" : "+v"(value.data));
     return value;
 }
-// x - value. Sums consist of additions, which AMD's processors do in two pipes while the two that multiply stand idle:
-// fma(x, 1, -value) is done there, and is the same number. The 1 is hidden, or compilers would see that.
-class DifferenceFrom {
-  public:
-    explicit DifferenceFrom(F32 value) : minus_(-value), one_(in_register(F32(1.0F))) {}
-    BNORM_MEMBER F32 operator()(F32 x) const { return kFusedMultiplyAdd ? fma(x, one_, minus_) : x + minus_; }
-
-  private:
-    F32 minus_;
-    F32 one_;
-};
-
+BNORM_INLINE F64 in_register(F64 value) {
+    __asm__("" : "+v"(value.data));
+    return value;
+}
 // And keeps a pointer for each row and vector that an unrolled loop reads, most of them on the stack, instead of one
 // for all.
 BNORM_INLINE const float* in_register(const float* address) {
     __asm__("" : "+r"(address));
     return address;
 }
+
+// x - value. Sums consist of additions, which AMD's processors do in two pipes while the two that multiply stand idle:
+// fma(x, 1, -value) is done there, and is the same number. The 1 is hidden, or compilers would see that.
+template <class Vector>
+class DifferenceFrom {
+  public:
+    explicit DifferenceFrom(Vector value) : minus_(-value), one_(in_register(Vector(1))) {}
+    BNORM_MEMBER Vector operator()(Vector x) const { return kFusedMultiplyAdd ? fma(x, one_, minus_) : x + minus_; }
+
+  private:
+    Vector minus_;
+    Vector one_;
+};
+
 // Any address will do: one that is not mapped is ignored.
 BNORM_INLINE void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
 BNORM_INLINE void prefetch_into_l2(const void* address) {
