@@ -141,11 +141,6 @@ bnorm_status check_running_update(const char* function, bnorm_running_update upd
     return BNORM_OK;
 }
 
-std::uintptr_t ArgumentList::Argument::end() const {
-    const std::int64_t bytes = rows == 0 || row_bytes == 0 ? 0 : (rows - 1) * stride_bytes + row_bytes;
-    return begin + static_cast<std::uintptr_t>(bytes);
-}
-
 void ArgumentList::add_rows(const char* name, const void* data, Role role, bool required, std::int64_t rows,
                             std::int64_t row_bytes, std::int64_t stride_bytes, bool in_place) {
     if (data == nullptr) {
@@ -155,8 +150,10 @@ void ArgumentList::add_rows(const char* name, const void* data, Role role, bool 
         }
         return;
     }
-    arguments_[count_++] = {name,    reinterpret_cast<std::uintptr_t>(data), rows, row_bytes, stride_bytes, role,
-                            in_place};
+    const std::int64_t bytes = rows == 0 || row_bytes == 0 ? 0 : (rows - 1) * stride_bytes + row_bytes;
+    const auto begin = reinterpret_cast<std::uintptr_t>(data);
+    arguments_[count_++] = {name, begin,   begin + static_cast<std::uintptr_t>(bytes), rows, row_bytes, stride_bytes,
+                            role, in_place};
 }
 
 void ArgumentList::add_array(const char* name, const void* data, Role role, bool required, std::int64_t bytes,
@@ -170,10 +167,7 @@ void ArgumentList::require(bool condition, const char* message) {
     }
 }
 
-bool ArgumentList::overlap(const Argument& a, const Argument& b) {
-    if (a.begin >= b.end() || b.begin >= a.end()) {
-        return false;
-    }
+bool ArgumentList::elements_overlap(const Argument& a, const Argument& b) {
     if (a.rows <= 1 || b.rows <= 1 || a.stride_bytes != b.stride_bytes) {
         return true;
     }
@@ -200,16 +194,19 @@ bnorm_status ArgumentList::check() const {
         return fail(BNORM_INVALID_ARGUMENT, "%s: %s.", function_, objection_);
     }
     for (std::size_t i = 0; i < count_; ++i) {
-        if (arguments_[i].begin > arguments_[i].end()) {
+        if (arguments_[i].begin > arguments_[i].end) {
             return fail(BNORM_INVALID_ARGUMENT, "%s: %s reaches past the end of memory.", function_,
                         arguments_[i].name);
         }
         for (std::size_t k = 0; k < i; ++k) {
             const Argument& a = arguments_[i];
             const Argument& b = arguments_[k];
+            if (a.begin >= b.end || b.begin >= a.end) {
+                continue;
+            }
             const bool harmless =
                 (a.role == Role::input && b.role == Role::input) || may_coincide(a, b) || may_coincide(b, a);
-            if (!harmless && overlap(a, b)) {
+            if (!harmless && elements_overlap(a, b)) {
                 return fail(BNORM_INVALID_ARGUMENT, "%s: %s and %s overlap.", function_, b.name, a.name);
             }
         }

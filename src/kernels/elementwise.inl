@@ -140,6 +140,20 @@ BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t en
     return column;
 }
 
+// The same vector of kRows rows, which are shorter than kTogether vectors: output(row) and store(row, output).
+template <std::int64_t kRows, class Output, class Store>
+BNORM_INLINE void for_rows(std::int64_t first, const Output& output, const Store& store_output) {
+    decltype(output(first)) outputs[kRows];
+    BNORM_UNROLL
+    for (std::int64_t k = 0; k < kRows; ++k) {
+        outputs[k] = output(first + k);
+    }
+    BNORM_UNROLL
+    for (std::int64_t k = 0; k < kRows; ++k) {
+        store_output(first + k, outputs[k]);
+    }
+}
+
 // Elements before the first 64-byte boundary, for streaming a row that starts anywhere.
 BNORM_INLINE std::int64_t lanes_to_boundary(const float* address) {
     const std::uintptr_t bytes = static_cast<std::uintptr_t>(kWidth) * sizeof(float);
