@@ -479,6 +479,8 @@ BNORM_INLINE void sum_few_rows(const Rows& block, const ColumnSums& sums) {
 // Vectors of columns whose f64 sums fit into 32 registers. Fewer would read too little of each row.
 constexpr std::int64_t kPanelVectors = 4;
 constexpr bool kEnoughRegisters = kWidth == 16;
+// In rows that are a page or more apart, reading on along the row is faster.
+constexpr std::int64_t kFarRows = 1024;
 
 struct VectorTotals {
     F64 s1[2];
@@ -636,7 +638,7 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
         sum_few_rows(block, sums);
     } else if (prefetch_rows) {
         sum_columns<true>(block, sums);
-    } else if (kEnoughRegisters) {
+    } else if (kEnoughRegisters && row_stride < kFarRows) {
         sum_columns_in_panels(block, sums);
     } else {
         sum_columns<false>(block, sums);
