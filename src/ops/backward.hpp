@@ -39,7 +39,7 @@ class Gradient : public Operation {
           gate_(gate_of(execution.problem.activation, tensors.mask != nullptr)) {}
 
     bool applies() const final { return tensors_.dx != nullptr || tensors_.dresidual != nullptr; }
-    bool takes_planes() const final { return tensors_.mask == nullptr; }
+    bool takes_planes() const final { return tensors_.mask == nullptr || mask_bits_follow(execution_.passes.geometry); }
     int coefficients() const final { return plan::kCoefficients; }
     void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                std::int64_t ahead) const final;
