@@ -284,14 +284,15 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
     return items.busiest(schedule.threads) - share <= share * read_again / workload.streams;
 }
 
-// Outputs go past the cache from this many bytes on. A core alone stores past it as fast as through it, and then what
-// is read again, or by the next call, need not give way to them. Several cores move more through the cache than memory
-// takes: that pays until the tensors no longer fit, or, where something is read again, until they fit badly.
+// Outputs go past the cache from this many bytes on: from less than it holds, because it is seldom a process's alone. A
+// core alone stores past it as fast as through it, and then what is read again, or by the next call, need not give way
+// to them. Several cores move more through the cache than memory takes: that pays until the tensors fit badly, which is
+// sooner where something is read again.
 std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
     if (threads == 1) {
-        return machine.last_level_bytes / 2;
+        return machine.last_level_bytes / 3;
     }
-    return workload.reductions == 0 ? machine.last_level_bytes : machine.last_level_bytes * 2 / 3;
+    return workload.reductions == 0 ? machine.last_level_bytes * 2 / 3 : machine.last_level_bytes / 2;
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
