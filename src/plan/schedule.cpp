@@ -285,12 +285,11 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
 }
 
 // Outputs go past the cache from this many bytes on: from less than it holds, because it is seldom a process's alone. A
-// core alone stores past it as fast as through it, and then what is read again, or by the next call, need not give way
-// to them. Several cores move more through the cache than memory takes: that pays until the tensors fit badly, which is
-// sooner where something is read again.
+// core alone stores past it as fast as through it. Several cores move more through the cache than memory takes: that
+// pays until the tensors fit badly. Both sooner where something is read again, which then need not give way to outputs.
 std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
     if (threads == 1) {
-        return machine.last_level_bytes / 3;
+        return machine.last_level_bytes / (workload.reductions == 0 ? 2 : 3);
     }
     return workload.reductions == 0 ? machine.last_level_bytes * 2 / 3 : machine.last_level_bytes / 2;
 }
