@@ -141,19 +141,20 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
     }
 }
 
-template <class Variant, std::int64_t kRows>
+// kTogether rows, which are shorter than so many vectors.
+template <class Variant>
 BNORM_INLINE void apply_short_rows(const Apply& task, std::int64_t first) {
     std::int64_t c = 0;
     for (; c + kWidth <= task.columns; c += kWidth) {
         const ApplyParameters parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
-        for_rows<kRows>(
+        for_rows(
             first,
             [&](std::int64_t r) { return apply_output<Variant, true>(apply_row(task, r), c, kWidth, parameters); },
             [&](std::int64_t r, const ApplyOutput& output) {
                 store_output<Variant, true, Variant::stream>(apply_row(task, r), c, kWidth, output);
             });
     }
-    for (std::int64_t r = first; r < first + kRows; ++r) {
+    for (std::int64_t r = first; r < first + kTogether; ++r) {
         if (c < task.columns) {
             apply_vector<Variant, false, false>(apply_row(task, r), c, task.columns - c,
                                                 apply_parameters<Variant, Pattern::periodic>(task, c));
@@ -187,10 +188,7 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     std::int64_t r = 0;
     if (task.columns < kTogether * kWidth) {
         for (; r + kTogether <= task.rows; r += kTogether) {
-            apply_short_rows<Variant, kTogether>(task, r);
-        }
-        for (; r < task.rows; ++r) {
-            apply_short_rows<Variant, 1>(task, r);
+            apply_short_rows<Variant>(task, r);
         }
     }
     for (; r < task.rows; ++r) {

@@ -113,7 +113,8 @@ BNORM_INLINE void prefetch_ahead(const float* address, std::int64_t ahead) {
 // How many vectors are computed before the first of them is stored. A load whose address agrees with an earlier store's
 // in the lower 12 bits waits for it, and tensors that follow each other on the heap tend to start 64 bytes apart in
 // those: stored one by one, each output held up the next input, which took up to 1.3 times as long.
-constexpr std::int64_t kTogether = 4;
+// Not with vectors of 16 bytes, four of which make a cache line.
+constexpr std::int64_t kTogether = kWidth == 4 ? 1 : 4;
 
 // The whole vectors from `column` on of up to `end`: output(c) computes one and store(c, output) stores it. Returns
 // where they end. `fetch` is an object, not a lambda: GCC drops calls of a function that does nothing but prefetch
@@ -133,6 +134,7 @@ BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t en
             store_output(column + k * kWidth, outputs[k]);
         }
     }
+    BNORM_NO_UNROLL
     for (; column + kWidth <= end; column += kWidth) {
         fetch(column);
         store_output(column, output(column));
@@ -140,16 +142,16 @@ BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t en
     return column;
 }
 
-// The same vector of kRows rows, which are shorter than kTogether vectors: output(row) and store(row, output).
-template <std::int64_t kRows, class Output, class Store>
+// The same vector of kTogether rows from `first` on: output(row) and store(row, output).
+template <class Output, class Store>
 BNORM_INLINE void for_rows(std::int64_t first, const Output& output, const Store& store_output) {
-    decltype(output(first)) outputs[kRows];
+    decltype(output(first)) outputs[kTogether];
     BNORM_UNROLL
-    for (std::int64_t k = 0; k < kRows; ++k) {
+    for (std::int64_t k = 0; k < kTogether; ++k) {
         outputs[k] = output(first + k);
     }
     BNORM_UNROLL
-    for (std::int64_t k = 0; k < kRows; ++k) {
+    for (std::int64_t k = 0; k < kTogether; ++k) {
         store_output(first + k, outputs[k]);
     }
 }

@@ -160,28 +160,8 @@ BNORM_KERNEL void gradient_apply_uniform(const GradientApply& arguments) {
     }
 }
 
-template <class Variant, std::int64_t kRows>
-BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task, std::int64_t first) {
-    std::int64_t c = 0;
-    for (; c + kWidth <= task.columns; c += kWidth) {
-        const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
-        for_rows<kRows>(
-            first,
-            [&](std::int64_t r) {
-                return gradient_apply_output<Variant, true>(gradient_apply_row(task, r), c, kWidth, parameters);
-            },
-            [&](std::int64_t r, const GradientApplyOutput& output) {
-                store_output<Variant, true, Variant::stream>(gradient_apply_row(task, r), c, kWidth, output);
-            });
-    }
-    for (std::int64_t r = first; c < task.columns && r < first + kRows; ++r) {
-        gradient_apply_vector<Variant, false, false>(gradient_apply_row(task, r), c, task.columns - c,
-                                                     gradient_apply_parameters<Variant, Pattern::periodic>(task, c));
-    }
-}
-
 template <class Variant>
-BNORM_INLINE void gradient_apply_long_row(const GradientApply& task, const GradientApplyRow& row) {
+BNORM_INLINE void gradient_apply_row_of_columns(const GradientApply& task, const GradientApplyRow& row) {
     const auto parameters = [&](std::int64_t column) {
         return gradient_apply_parameters<Variant, Pattern::periodic>(task, column);
     };
@@ -192,22 +172,13 @@ BNORM_INLINE void gradient_apply_long_row(const GradientApply& task, const Gradi
     }
 }
 
-// As apply_periodic.
+// One row after the other: as apply_periodic its long ones.
 template <int kVariant>
 BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
     using Variant = GradientApplyVariant<kVariant>;
     const GradientApply task = arguments;
-    std::int64_t r = 0;
-    if (task.columns < kTogether * kWidth) {
-        for (; r + kTogether <= task.rows; r += kTogether) {
-            gradient_apply_short_rows<Variant, kTogether>(task, r);
-        }
-        for (; r < task.rows; ++r) {
-            gradient_apply_short_rows<Variant, 1>(task, r);
-        }
-    }
-    for (; r < task.rows; ++r) {
-        gradient_apply_long_row<Variant>(task, gradient_apply_row(task, r));
+    for (std::int64_t r = 0; r < task.rows; ++r) {
+        gradient_apply_row_of_columns<Variant>(task, gradient_apply_row(task, r));
     }
 }
 

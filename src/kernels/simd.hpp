@@ -20,8 +20,11 @@
 // Before a loop over the parts of a small array: only with constant indices do compilers keep its parts in registers.
 #if defined(__clang__)
 #define BNORM_UNROLL _Pragma("clang loop unroll(full)")
+#define BNORM_NO_UNROLL _Pragma("clang loop unroll(disable)")
 #else
 #define BNORM_UNROLL _Pragma("GCC unroll 8")
+// Before what is left over after a loop of several at once: unrolled, it takes more to compile than the loop itself.
+#define BNORM_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
 namespace bnorm::kernels {
