@@ -147,13 +147,17 @@ BNORM_INLINE void apply_short_rows(const Apply& task, std::int64_t first) {
     std::int64_t c = 0;
     for (; c + kWidth <= task.columns; c += kWidth) {
         const ApplyParameters parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
-        for_rows(
-            first,
-            [&](std::int64_t r) { return apply_output<Variant, true>(apply_row(task, r), c, kWidth, parameters); },
-            [&](std::int64_t r, const ApplyOutput& output) {
-                store_output<Variant, true, Variant::stream>(apply_row(task, r), c, kWidth, output);
-            });
+        ApplyOutput outputs[kTogether];
+        BNORM_UNROLL
+        for (std::int64_t k = 0; k < kTogether; ++k) {
+            outputs[k] = apply_output<Variant, true>(apply_row(task, first + k), c, kWidth, parameters);
+        }
+        BNORM_UNROLL
+        for (std::int64_t k = 0; k < kTogether; ++k) {
+            store_output<Variant, true, Variant::stream>(apply_row(task, first + k), c, kWidth, outputs[k]);
+        }
     }
+    BNORM_NO_UNROLL
     for (std::int64_t r = first; r < first + kTogether; ++r) {
         if (c < task.columns) {
             apply_vector<Variant, false, false>(apply_row(task, r), c, task.columns - c,

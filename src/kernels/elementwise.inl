@@ -15,11 +15,6 @@ BNORM_INLINE F32 parameter(const float* values, std::int64_t column) {
     return kPattern == Pattern::uniform ? F32(values[0]) : load(values + column);
 }
 
-template <bool kWhole>
-BNORM_INLINE F32 load_lanes(const float* address, std::int64_t lanes) {
-    return kWhole ? load(address) : load_first(address, lanes);
-}
-
 template <bool kWhole, bool kStream>
 BNORM_INLINE void store_lanes(float* address, F32 value, std::int64_t lanes) {
     if (!kWhole) {
@@ -140,20 +135,6 @@ BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t en
         store_output(column, output(column));
     }
     return column;
-}
-
-// The same vector of kTogether rows from `first` on: output(row) and store(row, output).
-template <class Output, class Store>
-BNORM_INLINE void for_rows(std::int64_t first, const Output& output, const Store& store_output) {
-    decltype(output(first)) outputs[kTogether];
-    BNORM_UNROLL
-    for (std::int64_t k = 0; k < kTogether; ++k) {
-        outputs[k] = output(first + k);
-    }
-    BNORM_UNROLL
-    for (std::int64_t k = 0; k < kTogether; ++k) {
-        store_output(first + k, outputs[k]);
-    }
 }
 
 // Elements before the first 64-byte boundary, for streaming a row that starts anywhere.

@@ -380,49 +380,24 @@ struct ColumnSums {
     float* largest;
 };
 
-template <bool kWhole, bool kPrefetch>
-BNORM_INLINE void sum_eight_rows(const float* x, std::int64_t row_stride, std::int64_t columns, const ColumnSums& sums,
-                                 std::int64_t c, RowsAhead& ahead) {
-    const DifferenceFrom<F32> difference(load(sums.shifts + c));
-    const F32Sums group = sum_eight([&](std::int64_t k) {
-        const float* address = x + k * row_stride + c;
-        if (kPrefetch) {
-            ahead.fetch();
-        }
-        return difference(kWhole ? load(address) : load_first(address, columns - c));
-    });
-    add_group(group, sums.s1 + c, sums.s2 + c, sums.largest + c);
-}
-
-// `rows` <= kGroup of one vector of columns.
-template <bool kWhole>
-BNORM_INLINE F32Sums sum_group(const float* x, std::int64_t row_stride, std::int64_t rows, std::int64_t lanes,
-                               const DifferenceFrom<F32>& difference) {
-    const float* first = in_register(x);
+// The sums of at most kGroup rows of one vector of columns.
+template <bool kWhole, class Ahead>
+BNORM_INLINE F32Sums sum_group(const Rows& group, std::int64_t lanes, F32 shift, Ahead& ahead) {
+    const DifferenceFrom<F32> difference(shift);
+    const float* first = in_register(group.x);
     const auto d = [&](std::int64_t k) {
-        const float* address = first + k * row_stride;
-        return difference(kWhole ? load(address) : load_first(address, lanes));
+        ahead.fetch();
+        return difference(load_lanes<kWhole>(first + k * group.row_stride, lanes));
     };
-    if (rows == kGroup) {
+    if (group.rows == kGroup) {
         return sum_eight(d);
     }
     F32Sums chain = {F32(0.0F), F32(0.0F)};
-    for (std::int64_t k = 0; k < rows; ++k) {
+    for (std::int64_t k = 0; k < group.rows; ++k) {
         const F32 value = d(k);
         chain = {chain.s1 + value, fma(value, value, chain.s2)};
     }
     return chain;
-}
-
-BNORM_INLINE void sum_last_rows(const Rows& rest, const ColumnSums& sums) {
-    for (std::int64_t c = 0; c < rest.columns; c += kWidth) {
-        const DifferenceFrom<F32> difference(load(sums.shifts + c));
-        const std::int64_t lanes = rest.columns - c;
-        const F32Sums group = lanes >= kWidth
-                                  ? sum_group<true>(rest.x + c, rest.row_stride, rest.rows, kWidth, difference)
-                                  : sum_group<false>(rest.x + c, rest.row_stride, rest.rows, lanes, difference);
-        add_group(group, sums.s1 + c, sums.s2 + c, sums.largest + c);
-    }
 }
 
 // Vectors of columns whose sums are in registers at a time: two, so that their chains of additions overlap.
@@ -482,53 +457,41 @@ constexpr bool kEnoughRegisters = kWidth == 16;
 // In rows that are a page or more apart, reading on along the row is faster.
 constexpr std::int64_t kFarRows = 1024;
 
-struct VectorTotals {
-    F64 s1[2];
-    F64 s2[2];
-    F32 largest;
-};
-
-BNORM_INLINE void add_group(VectorTotals& totals, const F32Sums& group) {
-    totals.s1[0] = totals.s1[0] + widen_low(group.s1);
-    totals.s1[1] = totals.s1[1] + widen_high(group.s1);
-    totals.s2[0] = totals.s2[0] + widen_low(group.s2);
-    totals.s2[1] = totals.s2[1] + widen_high(group.s2);
-    totals.largest = xsimd::max(totals.largest, group.s2);
-}
-
-BNORM_INLINE void store_totals(const VectorTotals& totals, const ColumnSums& sums, std::int64_t c) {
-    for (std::int64_t half = 0; half < 2; ++half) {
-        store(sums.s1 + c + half * kWidthF64, totals.s1[half]);
-        store(sums.s2 + c + half * kWidthF64, totals.s2[half]);
+// LaneSums of kLanes columns are those of one vector here.
+BNORM_INLINE void store_sums(const LaneSums& totals, const ColumnSums& sums, std::int64_t c) {
+    for (std::int64_t part = 0; part < kLanes / kWidthF64; ++part) {
+        store(sums.s1 + c + part * kWidthF64, totals.s1.parts[part]);
+        store(sums.s2 + c + part * kWidthF64, totals.s2.parts[part]);
     }
     store(sums.largest + c, totals.largest);
 }
 
 template <bool kWhole, std::int64_t kVectors>
 BNORM_INLINE void sum_panel(const Rows& block, const ColumnSums& sums, std::int64_t column) {
-    VectorTotals totals[kVectors];
+    LaneSums totals[kVectors];
     BNORM_UNROLL
-    for (VectorTotals& vector : totals) {
-        vector = {{F64(0.0), F64(0.0)}, {F64(0.0), F64(0.0)}, F32(0.0F)};
+    for (LaneSums& vector : totals) {
+        vector = no_sums();
     }
-    const float* x = block.x + column;
+    NothingAhead nothing;
+    const auto add_rows = [&](std::int64_t v, std::int64_t row, std::int64_t rows) {
+        const std::int64_t c = column + v * kWidth;
+        const Rows group = {block.x + row * block.row_stride + c, rows, block.row_stride, block.columns};
+        add_group(totals[v], 0, sum_group<kWhole>(group, block.columns - c, load(sums.shifts + c), nothing));
+    };
     std::int64_t row = 0;
-    for (; row + kGroup <= block.rows; row += kGroup, x += kGroup * block.row_stride) {
+    for (; row + kGroup <= block.rows; row += kGroup) {
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kVectors; ++v) {
-            const DifferenceFrom<F32> difference(load(sums.shifts + column + v * kWidth));
-            add_group(totals[v],
-                      sum_group<kWhole>(x + v * kWidth, block.row_stride, kGroup, block.columns - column, difference));
+            add_rows(v, row, kGroup);
         }
     }
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kVectors; ++v) {
         if (row < block.rows) {
-            const DifferenceFrom<F32> difference(load(sums.shifts + column + v * kWidth));
-            add_group(totals[v], sum_group<kWhole>(x + v * kWidth, block.row_stride, block.rows - row,
-                                                   block.columns - column, difference));
+            add_rows(v, row, block.rows - row);
         }
-        store_totals(totals[v], sums, column + v * kWidth);
+        store_sums(totals[v], sums, column + v * kWidth);
     }
 }
 
@@ -545,23 +508,42 @@ BNORM_INLINE void sum_columns_in_panels(const Rows& block, const ColumnSums& sum
     }
 }
 
-template <bool kPrefetch>
-BNORM_INLINE void sum_columns(const Rows& block, const ColumnSums& sums) {
-    RowsAhead ahead(block.x, block.row_stride, block.columns);
+// ---- along the rows, eight at a time ----
+
+template <class Ahead>
+BNORM_INLINE void sum_rows_of_columns(const Rows& group, const ColumnSums& sums, Ahead& ahead) {
+    std::int64_t c = 0;
+    const auto columns_on = [&] { return Rows{group.x + c, group.rows, group.row_stride, group.columns}; };
+    for (; c + kWidth <= group.columns; c += kWidth) {
+        add_group(sum_group<true>(columns_on(), kWidth, load(sums.shifts + c), ahead), sums.s1 + c, sums.s2 + c,
+                  sums.largest + c);
+    }
+    if (c < group.columns) {
+        add_group(sum_group<false>(columns_on(), group.columns - c, load(sums.shifts + c), ahead), sums.s1 + c,
+                  sums.s2 + c, sums.largest + c);
+    }
+}
+
+template <class Ahead>
+BNORM_INLINE void sum_columns(const Rows& block, const ColumnSums& sums, Ahead ahead) {
     std::int64_t row = 0;
     for (; row + kGroup <= block.rows; row += kGroup) {
-        const float* x = block.x + row * block.row_stride;
-        std::int64_t c = 0;
-        for (; c + kWidth <= block.columns; c += kWidth) {
-            sum_eight_rows<true, kPrefetch>(x, block.row_stride, block.columns, sums, c, ahead);
-        }
-        if (c < block.columns) {
-            sum_eight_rows<false, kPrefetch>(x, block.row_stride, block.columns, sums, c, ahead);
-        }
+        sum_rows_of_columns({block.x + row * block.row_stride, kGroup, block.row_stride, block.columns}, sums, ahead);
     }
     if (row < block.rows) {
-        sum_last_rows({block.x + row * block.row_stride, block.rows - row, block.row_stride, block.columns}, sums);
+        sum_rows_of_columns({block.x + row * block.row_stride, block.rows - row, block.row_stride, block.columns}, sums,
+                            ahead);
     }
+}
+
+BNORM_INLINE void sum_columns_in_cache(const Rows& block, const ColumnSums& sums) {
+    if constexpr (kEnoughRegisters) {
+        if (block.row_stride < kFarRows) {
+            sum_columns_in_panels(block, sums);
+            return;
+        }
+    }
+    sum_columns(block, sums, NothingAhead());
 }
 
 // Turns the sums of one vector of columns into mean and M2; returns the lanes that must be summed again. Few rows were
@@ -637,11 +619,9 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
     if (few) {
         sum_few_rows(block, sums);
     } else if (prefetch_rows) {
-        sum_columns<true>(block, sums);
-    } else if (kEnoughRegisters && row_stride < kFarRows) {
-        sum_columns_in_panels(block, sums);
+        sum_columns(block, sums, RowsAhead(x, row_stride, columns));
     } else {
-        sum_columns<false>(block, sums);
+        sum_columns_in_cache(block, sums);
     }
     for (std::int64_t c = 0; c < columns; c += kWidth) {
         const std::uint32_t refused = close_columns(static_cast<double>(rows), few, sums, c);

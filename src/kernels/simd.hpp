@@ -226,6 +226,10 @@ BNORM_INLINE F64 load_widened(const float* address) {
 
 #endif
 
+template <bool kWhole>
+BNORM_INLINE F32 load_lanes(const float* address, std::int64_t lanes) {
+    return kWhole ? load(address) : load_first(address, lanes);
+}
 BNORM_INLINE void fence() { _mm_sfence(); }
 // GCC reads a value that is used twice twice from memory, which costs where it straddles cache lines.
 BNORM_INLINE F32 in_register(F32 value) {

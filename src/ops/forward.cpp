@@ -20,7 +20,7 @@ void Forward::apply_each_plane(const plan::Block& block, const Coefficients& coe
 void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                     std::int64_t ahead) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
-    if (pattern == Pattern::planes && tensors_.mask != nullptr && !mask_bits_follow(geometry)) {
+    if (pattern == Pattern::planes && !takes_planes()) {
         apply_each_plane(block, coefficients, ahead);
         return;
     }

@@ -87,14 +87,24 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
 
 // ---- sizes of items -------------------------------------------------------------------------------------------------
 
+// Outputs that bypass the cache were faster in whole rows.
+std::int64_t apply_panel(const Geometry& geometry, const Workload& workload, std::int64_t columns, bool stream) {
+    const std::int64_t bytes = columns * workload.coefficients * static_cast<std::int64_t>(sizeof(float));
+    if (geometry.kind == MatrixKind::planes || stream || bytes <= kParameterBytes) {
+        return columns;
+    }
+    return round_up(divide_up(columns, divide_up(columns, kApplyPanelColumns)), kLanes);
+}
+
 // `threads`: how many share the items; each gets several.
-void set_apply_size(const Geometry& geometry, std::int64_t columns, int threads, Schedule& schedule) {
+void set_apply_size(const Geometry& geometry, const Workload& workload, std::int64_t columns, int threads,
+                    Schedule& schedule) {
     std::int64_t elements = kApplyBytes / kElementBytes;
     if (threads > 1) {
         const std::int64_t share = geometry.elements() / (threads * kItemsPerThread);
         elements = std::clamp(round_up(share, kLanes), kMinApplyBytes / kElementBytes, elements);
     }
-    schedule.apply_columns = columns;
+    schedule.apply_columns = apply_panel(geometry, workload, columns, schedule.stream);
     if (geometry.kind == MatrixKind::planes && columns > elements) {
         schedule.apply_columns = even_step(columns, elements, kLanes, geometry.rows * geometry.channels, threads);
         schedule.apply_rows = 1;
@@ -102,14 +112,6 @@ void set_apply_size(const Geometry& geometry, std::int64_t columns, int threads,
     }
     schedule.apply_rows = even_step(geometry.rows, std::max<std::int64_t>(1, elements / columns), 1,
                                     geometry.row_length / columns, threads);
-}
-
-// Outputs that bypass the cache were faster in whole rows.
-void set_apply_panels(const Geometry& geometry, const Workload& workload, std::int64_t columns, Schedule& schedule) {
-    const std::int64_t bytes = columns * workload.coefficients * static_cast<std::int64_t>(sizeof(float));
-    if (geometry.kind == MatrixKind::columns && !schedule.stream && bytes > kParameterBytes) {
-        schedule.apply_columns = round_up(divide_up(columns, divide_up(columns, kApplyPanelColumns)), kLanes);
-    }
 }
 
 void schedule_by_channels(const Geometry& geometry, const Workload& workload, std::int64_t channels,
@@ -129,9 +131,7 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
     const std::int64_t items = divide_up(geometry.channels, channels);
     schedule.threads = static_cast<int>(std::min<std::int64_t>(schedule.threads, items));
     schedule.scratch_bytes = schedule.slot_bytes * schedule.threads;
-    const std::int64_t columns = channels * geometry.columns_per_channel;
-    set_apply_size(geometry, columns, 1, schedule);
-    set_apply_panels(geometry, workload, columns, schedule);
+    set_apply_size(geometry, workload, channels * geometry.columns_per_channel, 1, schedule);
 }
 
 // ---- by parts -------------------------------------------------------------------------------------------------------
@@ -219,9 +219,10 @@ std::int64_t planes_in_order(const Geometry& geometry, int threads) {
     return most == 0 ? 0 : even_step(geometry.channels, most, geometry.unit_channels, geometry.rows, threads);
 }
 
-void set_planes_in_order(const Geometry& geometry, std::int64_t channels, Schedule& schedule) {
+void set_planes_in_order(const Geometry& geometry, const Workload& workload, std::int64_t channels,
+                         Schedule& schedule) {
     schedule.apply_channels = channels;
-    set_apply_size(geometry, geometry.row_length, schedule.threads, schedule);
+    set_apply_size(geometry, workload, geometry.row_length, schedule.threads, schedule);
     if (channels < geometry.channels) {
         schedule.apply_rows = 1;
     }
@@ -244,12 +245,11 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     }
     schedule.scratch_bytes = schedule.slots_offset + schedule.slot_bytes * schedule.threads;
     const bool whole_rows = geometry.kind == MatrixKind::columns;
-    set_apply_size(geometry, whole_rows ? geometry.row_length : geometry.columns_per_channel, schedule.threads,
-                   schedule);
-    set_apply_panels(geometry, workload, geometry.row_length, schedule);
+    set_apply_size(geometry, workload, whole_rows ? geometry.row_length : geometry.columns_per_channel,
+                   schedule.threads, schedule);
     if (geometry.joined_planes) {
         const std::int64_t unit = std::min(geometry.unit_channels, geometry.channels);
-        set_planes_in_order(geometry, std::max(planes_in_order(geometry, schedule.threads), unit), schedule);
+        set_planes_in_order(geometry, workload, std::max(planes_in_order(geometry, schedule.threads), unit), schedule);
     }
 }
 
@@ -307,7 +307,7 @@ bool schedule_in_order(const Geometry& geometry, const Workload& workload, Sched
         return false;
     }
     schedule = in_order;
-    set_planes_in_order(geometry, channels, schedule);
+    set_planes_in_order(geometry, workload, channels, schedule);
     return true;
 }
 
