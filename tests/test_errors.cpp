@@ -143,6 +143,12 @@ TEST_CASE("problems") {
             CHECK(message_has(bad.message));
             CHECK(plan == untouched);
         }
+    }
+}
+
+TEST_CASE("pointers to problems and plans") {
+    for (const bnorm_layout layout : kLayouts) {
+        const bnorm_problem valid = problem_of(BNORM_INFERENCE, {layout, 2, 3, 4});
         bnorm_plan* plan = nullptr;
         CHECK(bnorm_plan_create(&valid, nullptr) == BNORM_INVALID_ARGUMENT);
         CHECK(bnorm_plan_create(nullptr, &plan) == BNORM_INVALID_ARGUMENT);
@@ -335,7 +341,7 @@ TEST_CASE("gradient building blocks") {
                                    BNORM_GRADIENT_APPLY, make_apply, bnorm_gradient_apply);
 }
 
-TEST_CASE("statistics and folding without a plan") {
+TEST_CASE("statistics without a plan") {
     double mean[4] = {1, 2, 3, 4};
     double m2[4] = {5, 6, 7, 8};
     double count = -1;
@@ -380,7 +386,9 @@ TEST_CASE("statistics and folding without a plan") {
     CHECK(refuses_finish([&](Finish& a) { a.inv_std = m2 + 1; }));
     CHECK(refuses_finish([&](Finish& a) { a.variance = other; }));
     CHECK(bnorm_moments_finish(nullptr) == BNORM_INVALID_ARGUMENT);
+}
 
+TEST_CASE("folding without a plan") {
     const auto refuses_fold = [&](auto spoil) {
         bnorm_fold_args args = {};
         float scale[4] = {};

@@ -39,7 +39,7 @@ class Gradient : public Operation {
           gate_(gate_of(execution.problem.activation, tensors.mask != nullptr)) {}
 
     bool applies() const final { return tensors_.dx != nullptr || tensors_.dresidual != nullptr; }
-    bool takes_planes() const final { return tensors_.mask == nullptr || mask_bits_follow(execution_.passes.geometry); }
+    bool takes_planes() const final { return run_of_planes(execution_.passes.geometry, tensors_.mask); }
     int coefficients() const final { return plan::kCoefficients; }
     void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                std::int64_t ahead) const final;

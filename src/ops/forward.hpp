@@ -21,7 +21,7 @@ class Forward : public Operation {
     Forward(const Execution& execution, const ForwardTensors& tensors) : execution_(execution), tensors_(tensors) {}
 
     bool applies() const final { return true; }
-    bool takes_planes() const final { return tensors_.mask == nullptr || mask_bits_follow(execution_.passes.geometry); }
+    bool takes_planes() const final { return run_of_planes(execution_.passes.geometry, tensors_.mask); }
     int coefficients() const final { return kShift + 1; }
     void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                std::int64_t ahead) const final;

@@ -33,9 +33,10 @@ inline MaskAddress mask_address(const plan::Geometry& geometry, const plan::Bloc
     return {block.row * geometry.mask_row_bytes + bit / 8, bit % 8};
 }
 
-// Whether the mask bits of planes that follow each other do so, too: as one run of planes needs them.
-inline bool mask_bits_follow(const plan::Geometry& geometry) {
-    return geometry.joined_planes || geometry.columns_per_channel % plan::kLanes == 0;
+// Whether planes of several channels can be applied as one run: where there is a mask, its bits must follow each other,
+// too.
+inline bool run_of_planes(const plan::Geometry& geometry, const void* mask) {
+    return mask == nullptr || geometry.joined_planes || geometry.columns_per_channel % plan::kLanes == 0;
 }
 
 // Whether an output may be stored past the cache: not if it is one of the inputs, which are in cache, and only in whole
