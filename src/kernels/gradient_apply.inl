@@ -7,9 +7,6 @@
 namespace bnorm::kernels {
 namespace {
 
-// With two outputs there are more streams than the hardware follows well: elements to fetch ahead.
-constexpr std::int64_t kPrefetchDistance = 256;
-
 template <int kVariant>
 struct GradientApplyVariant {
     static constexpr auto gate = static_cast<Gate>(kVariant % kGates);
@@ -93,6 +90,10 @@ BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_
                                            gradient_apply_output<Variant, kWhole>(row, column, lanes, parameters));
 }
 
+struct FetchNothing {
+    BNORM_MEMBER void operator()(std::int64_t) const {}
+};
+
 // What `ahead` of the task asks for.
 struct FetchBothAhead {
     const GradientApply& task;
@@ -101,29 +102,6 @@ struct FetchBothAhead {
     BNORM_MEMBER void operator()(std::int64_t column) const {
         prefetch_ahead(row.x + column, task.ahead);
         prefetch_ahead(row.dy + column, task.ahead);
-    }
-};
-
-template <class Variant>
-struct FetchForTwoOutputs {
-    const GradientApplyRow& row;
-
-    BNORM_MEMBER void operator()(std::int64_t column) const {
-        if (Variant::dresidual) {
-            prefetch(row.dy + column + kPrefetchDistance);
-            prefetch(row.x + column + kPrefetchDistance);
-        }
-    }
-};
-
-template <class Variant>
-struct FetchAlongPlanes {
-    FetchBothAhead ahead;
-    FetchForTwoOutputs<Variant> near;
-
-    BNORM_MEMBER void operator()(std::int64_t element) const {
-        near(element);
-        ahead(element);
     }
 };
 
@@ -165,8 +143,7 @@ BNORM_INLINE void gradient_apply_row_of_columns(const GradientApply& task, const
     const auto parameters = [&](std::int64_t column) {
         return gradient_apply_parameters<Variant, Pattern::periodic>(task, column);
     };
-    const std::int64_t c =
-        gradient_apply_vectors<Variant>(row, 0, task.columns, FetchForTwoOutputs<Variant>{row}, parameters);
+    const std::int64_t c = gradient_apply_vectors<Variant>(row, 0, task.columns, FetchNothing{}, parameters);
     if (c < task.columns) {
         gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
     }
@@ -212,7 +189,7 @@ BNORM_KERNEL void gradient_apply_planes(const GradientApply& arguments) {
         i = lanes_to_boundary(run.dx);
         gradient_apply_vector<Variant, false, false>(run, 0, i, parameters);
     }
-    const FetchAlongPlanes<Variant> fetch = {{task, run}, {run}};
+    const FetchBothAhead fetch = {task, run};
     for (std::int64_t plane = 0; plane < task.rows; ++plane) {
         const std::int64_t end = (plane + 1) * task.columns;
         i = gradient_apply_vectors<Variant>(run, i, end, fetch, [&](std::int64_t) { return parameters; });

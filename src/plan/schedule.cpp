@@ -284,14 +284,12 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
     return items.busiest(schedule.threads) - share <= share * read_again / workload.streams;
 }
 
-// Outputs go past the cache from this many bytes on: from less than it holds, because it is seldom a process's alone. A
-// core alone stores past it as fast as through it. Several cores move more through the cache than memory takes: that
-// pays until the tensors fit badly. Both sooner where something is read again, which then need not give way to outputs.
+// Outputs go past the cache from this many bytes on: from half of what it holds, because it is seldom a process's
+// alone, and because what is read again need not give way to outputs then. Where nothing is read again, several cores
+// move more through the cache than memory takes, which pays until the tensors fit badly.
 std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
-    if (threads == 1) {
-        return machine.last_level_bytes / (workload.reductions == 0 ? 2 : 3);
-    }
-    return workload.reductions == 0 ? machine.last_level_bytes * 2 / 3 : machine.last_level_bytes / 2;
+    const bool through = workload.reductions == 0 && threads > 1;
+    return through ? machine.last_level_bytes * 2 / 3 : machine.last_level_bytes / 2;
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
