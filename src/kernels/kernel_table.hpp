@@ -24,7 +24,7 @@ namespace bnorm::kernels {
 constexpr std::int64_t kLanes = 16;
 
 // The most columns that one call of moments_periodic takes: its shifts live on the stack.
-constexpr std::int64_t kMaxMomentColumns = 512;
+constexpr std::int64_t kMaxMomentColumns = 1024;
 
 enum class Activation : std::int32_t { identity, relu, leaky_relu, clipped_relu };
 constexpr int kActivations = 4;

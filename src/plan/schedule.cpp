@@ -21,8 +21,9 @@ constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
 constexpr std::int64_t kParameterBytes = 20 * kKibi;
 constexpr std::int64_t kApplyPanelColumns = 1024;
 constexpr std::int64_t kScratchPerThread = 64 * kKibi;
-// kernels::kMaxMomentColumns
-constexpr std::int64_t kMaxPanelColumns = 512;
+// One thread reads whole rows, if it can; several share them, so that they read the same pages of memory.
+constexpr std::int64_t kMaxPanelColumns = 1024; // kernels::kMaxMomentColumns
+constexpr std::int64_t kMaxSharedColumns = 512;
 constexpr std::int64_t kMinPanelColumns = 128;
 // Narrower ones only so that no thread is left without work: a cache line of each row.
 constexpr std::int64_t kLeastPanelColumns = 16;
@@ -30,6 +31,9 @@ constexpr std::int64_t kLeastPanelColumns = 16;
 // it.
 constexpr std::int64_t kMinPanelChannels = 64;
 constexpr std::int64_t kMaxSlabChannels = 256;
+// What several threads may need for each channel beyond kScratchPerThread. Without it tensors of few rows and many
+// channels would be taken by ranges of channels, whose outputs lie side by side: with two threads half as fast.
+constexpr std::int64_t kSharedScratchPerChannel = 48;
 // A part's tree is at most this deep: it needs one level of sums for each.
 constexpr std::int64_t kMaxPartBlocks = 32;
 
@@ -50,6 +54,8 @@ class Bump {
 std::int64_t tree_depth(std::int64_t blocks) {
     return blocks <= 1 ? 0 : static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(blocks - 1)));
 }
+
+std::int64_t max_panel_columns(int threads) { return threads == 1 ? kMaxPanelColumns : kMaxSharedColumns; }
 
 // Whether parameters are spelled out for each column.
 bool expands(const Geometry& geometry) {
@@ -172,8 +178,8 @@ Parts several_parts(const Geometry& geometry, std::int64_t panel_columns, std::i
 
 // The most even spread, of equal ones the widest panels and the largest parts.
 Parts most_even_parts(const Geometry& geometry, std::int64_t most, int threads) {
-    Parts best = {std::min(geometry.row_length, kMaxPanelColumns), most};
-    for (std::int64_t panel = kMaxPanelColumns; panel >= kLeastPanelColumns; panel /= 2) {
+    Parts best = {std::min(geometry.row_length, max_panel_columns(threads)), most};
+    for (std::int64_t panel = max_panel_columns(threads); panel >= kLeastPanelColumns; panel /= 2) {
         Parts parts = {std::min(geometry.row_length, panel), most};
         for (; parts.blocks > 0 && sums_fit(geometry, parts, threads); parts.blocks /= 2) {
             if (items_of(geometry, best).even(threads)) {
@@ -190,7 +196,7 @@ Parts most_even_parts(const Geometry& geometry, std::int64_t most, int threads) 
 Parts choose_parts(const Geometry& geometry, int threads) {
     const std::int64_t most = static_cast<std::int64_t>(
         std::bit_floor(static_cast<std::uint64_t>(std::min(geometry.grid.count(), kMaxPartBlocks))));
-    for (const std::int64_t panel : {kMaxPanelColumns, kMinPanelColumns}) {
+    for (const std::int64_t panel : {max_panel_columns(threads), kMinPanelColumns}) {
         const Parts parts = several_parts(geometry, panel, most, threads);
         if (parts.blocks > 0) {
             return parts;
@@ -322,17 +328,23 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
 }
 
 void schedule_columns(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
-    const std::int64_t most = std::max<std::int64_t>(1, kMaxPanelColumns / geometry.columns_per_channel);
-    const bool one_item = schedule.threads == 1 && geometry.channels <= most;
-    if (!geometry.interleaved && one_item) {
-        schedule_by_channels(geometry, workload, geometry.channels, schedule);
-        return;
+    const int threads = schedule.threads;
+    const std::int64_t limit =
+        scratch_limit(geometry, threads) + (threads > 1 ? kSharedScratchPerChannel * geometry.channels : 0);
+    if (threads == 1 && !geometry.interleaved && geometry.row_length <= kMaxPanelColumns) {
+        Schedule whole = schedule;
+        schedule_by_channels(geometry, workload, geometry.channels, whole);
+        if (whole.scratch_bytes <= limit) {
+            schedule = whole;
+            return;
+        }
     }
     schedule_by_parts(geometry, workload, schedule);
-    if (geometry.interleaved || schedule.scratch_bytes <= scratch_limit(geometry, schedule.threads)) {
+    if (geometry.interleaved || schedule.scratch_bytes <= limit) {
         return;
     }
-    const std::int64_t shared = divide_up(geometry.channels, schedule.threads * kItemsPerThread);
+    const std::int64_t most = std::max<std::int64_t>(1, kMaxSharedColumns / geometry.columns_per_channel);
+    const std::int64_t shared = divide_up(geometry.channels, threads * kItemsPerThread);
     const std::int64_t least = std::min(most / kLanes * kLanes, kMinPanelChannels);
     const std::int64_t channels = std::clamp(round_up(shared, kLanes), least, most / kLanes * kLanes);
     schedule.slot_bytes = 0;
