@@ -603,8 +603,13 @@ BNORM_RARE void sum_columns_again(const Rows& block, std::int64_t c, std::uint32
 BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
                                    bool prefetch_rows, double* mean, double* m2) {
     const Rows block = {x, rows, row_stride, columns};
-    alignas(64) float shifts[kMaxMomentColumns + kLanes];
-    alignas(64) float largest[kMaxMomentColumns + kLanes];
+    // `largest` starts half a page after a multiple of 4 KiB from `shifts`: nearer to one, the loads of the shifts
+    // would wait for the stores of what is largest.
+    constexpr std::int64_t kLargest = kMaxMomentColumns + 512;
+    static_assert(kLargest >= kMaxMomentColumns + kLanes && kLargest % 1024 == 512);
+    alignas(64) float values[kLargest + kMaxMomentColumns + kLanes];
+    float* shifts = values;
+    float* largest = values + kLargest;
     const ColumnSums sums = {mean, m2, shifts, largest};
     const bool few = rows < kFewRows;
     sample_shifts(block, few ? 1 : kSampledRows, shifts);
