@@ -17,32 +17,69 @@ constexpr std::int64_t kPiece = 8192;
 
 constexpr std::int64_t kUnroll = 4; // vectors at a time
 
-// `count` is a multiple of them. Read's result is only there to keep the loads.
+using Kernel = void (*)(const float*, const float*, float*, std::int64_t);
+
+struct Kernels {
+    Kernel read;
+    Kernel read_two;
+    Kernel copy;
+    Kernel copy_nontemporal;
+    Kernel add;
+};
+
+// `count` is a multiple of them. What is read is added up only to keep the loads. Outputs are stored after the loads of
+// their group, as bnorm's are.
 #define BENCH_MEMORY_KERNELS(suffix, isa, Vector, width, load, store, stream, add, zero)                               \
-    __attribute__((target(isa))) void read_##suffix(const float* from, float* to, std::int64_t count) {                \
+    __attribute__((target(isa))) void read_##suffix(const float* a, const float*, float* to, std::int64_t count) {     \
         Vector sums[kUnroll] = {zero(), zero(), zero(), zero()};                                                       \
         for (std::int64_t i = 0; i < count; i += kUnroll * std::int64_t{width}) {                                      \
             for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
-                sums[k] = add(sums[k], load(from + i + k * std::int64_t{width}));                                      \
+                sums[k] = add(sums[k], load(a + i + k * std::int64_t{width}));                                         \
             }                                                                                                          \
         }                                                                                                              \
         store(to, add(add(sums[0], sums[1]), add(sums[2], sums[3])));                                                  \
     }                                                                                                                  \
-    __attribute__((target(isa))) void copy_##suffix(const float* from, float* to, std::int64_t count) {                \
+    __attribute__((target(isa))) void read_two_##suffix(const float* a, const float* b, float* to,                     \
+                                                        std::int64_t count) {                                          \
+        Vector sums[kUnroll] = {zero(), zero(), zero(), zero()};                                                       \
         for (std::int64_t i = 0; i < count; i += kUnroll * std::int64_t{width}) {                                      \
             for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
-                store(to + i + k * std::int64_t{width}, load(from + i + k * std::int64_t{width}));                     \
+                const std::int64_t at = i + k * std::int64_t{width};                                                   \
+                sums[k] = add(sums[k], add(load(a + at), load(b + at)));                                               \
+            }                                                                                                          \
+        }                                                                                                              \
+        store(to, add(add(sums[0], sums[1]), add(sums[2], sums[3])));                                                  \
+    }                                                                                                                  \
+    __attribute__((target(isa))) void copy_##suffix(const float* a, const float*, float* to, std::int64_t count) {     \
+        for (std::int64_t i = 0; i < count; i += kUnroll * std::int64_t{width}) {                                      \
+            for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
+                store(to + i + k * std::int64_t{width}, load(a + i + k * std::int64_t{width}));                        \
             }                                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
-    __attribute__((target(isa))) void copy_nontemporal_##suffix(const float* from, float* to, std::int64_t count) {    \
+    __attribute__((target(isa))) void add_##suffix(const float* a, const float* b, float* to, std::int64_t count) {    \
+        for (std::int64_t i = 0; i < count; i += kUnroll * std::int64_t{width}) {                                      \
+            Vector outputs[kUnroll];                                                                                   \
+            for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
+                const std::int64_t at = i + k * std::int64_t{width};                                                   \
+                outputs[k] = add(load(a + at), load(b + at));                                                          \
+            }                                                                                                          \
+            for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
+                store(to + i + k * std::int64_t{width}, outputs[k]);                                                   \
+            }                                                                                                          \
+        }                                                                                                              \
+    }                                                                                                                  \
+    __attribute__((target(isa))) void copy_nontemporal_##suffix(const float* a, const float*, float* to,               \
+                                                                std::int64_t count) {                                  \
         for (std::int64_t i = 0; i < count; i += kUnroll * std::int64_t{width}) {                                      \
             for (std::int64_t k = 0; k < kUnroll; ++k) {                                                               \
-                stream(to + i + k * std::int64_t{width}, load(from + i + k * std::int64_t{width}));                    \
+                stream(to + i + k * std::int64_t{width}, load(a + i + k * std::int64_t{width}));                       \
             }                                                                                                          \
         }                                                                                                              \
         _mm_sfence();                                                                                                  \
-    }
+    }                                                                                                                  \
+    constexpr Kernels k_##suffix = {read_##suffix, read_two_##suffix, copy_##suffix, copy_nontemporal_##suffix,        \
+                                    add_##suffix};
 
 BENCH_MEMORY_KERNELS(sse2, "sse2", __m128, 4, _mm_load_ps, _mm_store_ps, _mm_stream_ps, _mm_add_ps, _mm_setzero_ps)
 BENCH_MEMORY_KERNELS(avx, "avx", __m256, 8, _mm256_load_ps, _mm256_store_ps, _mm256_stream_ps, _mm256_add_ps,
@@ -50,15 +87,11 @@ BENCH_MEMORY_KERNELS(avx, "avx", __m256, 8, _mm256_load_ps, _mm256_store_ps, _mm
 BENCH_MEMORY_KERNELS(avx512, "avx512f", __m512, 16, _mm512_load_ps, _mm512_store_ps, _mm512_stream_ps, _mm512_add_ps,
                      _mm512_setzero_ps)
 
-using Kernel = void (*)(const float*, float*, std::int64_t);
-
-Kernel kernel_of(Traffic traffic) {
-    constexpr Kernel kernels[3][3] = {{read_sse2, copy_sse2, copy_nontemporal_sse2},
-                                      {read_avx, copy_avx, copy_nontemporal_avx},
-                                      {read_avx512, copy_avx512, copy_nontemporal_avx512}};
-    const int isa = __builtin_cpu_supports("avx512f") ? 2 : __builtin_cpu_supports("avx") ? 1 : 0;
-    return kernels[isa][static_cast<int>(traffic)];
+const Kernels& kernels() {
+    return __builtin_cpu_supports("avx512f") ? k_avx512 : __builtin_cpu_supports("avx") ? k_avx : k_sse2;
 }
+
+bool reads_two(Traffic traffic) { return traffic == Traffic::read_two_then_add; }
 
 } // namespace
 
@@ -71,21 +104,24 @@ const char* traffic_name(Traffic traffic) {
     switch (traffic) {
     case Traffic::read: return "read";
     case Traffic::copy: return "copy";
-    default: return "copy_nontemporal";
+    case Traffic::copy_nontemporal: return "copy_nontemporal";
+    case Traffic::read_then_copy: return "read_then_copy";
+    default: return "read_two_then_add";
     }
 }
 
 Memory::Memory(Traffic traffic, std::int64_t elements, int threads)
-    : traffic_(traffic), elements_((elements + kPiece - 1) / kPiece * kPiece), from_(make_floats(elements_, true)),
-      to_(make_floats(elements_, false)), threads_(std::make_unique<Threads>(threads)) {}
+    : traffic_(traffic), elements_((elements + kPiece - 1) / kPiece * kPiece), a_(make_floats(elements_, true)),
+      b_(reads_two(traffic) ? make_floats(elements_, true) : Floats()), to_(make_floats(elements_, false)),
+      threads_(std::make_unique<Threads>(threads)) {}
 
 Memory::~Memory() = default;
 
-void Memory::run() {
-    const Kernel kernel = kernel_of(traffic_);
+void Memory::pass(Kernel kernel) {
     const auto move_pieces = [&](const tbb::blocked_range<std::int64_t>& pieces) {
         const std::int64_t first = pieces.begin() * kPiece;
-        kernel(from_.get() + first, to_.get() + first, static_cast<std::int64_t>(pieces.size()) * kPiece);
+        const float* b = b_ == nullptr ? nullptr : b_.get() + first;
+        kernel(a_.get() + first, b, to_.get() + first, static_cast<std::int64_t>(pieces.size()) * kPiece);
     };
     const tbb::blocked_range<std::int64_t> pieces(0, elements_ / kPiece, 4);
     if (threads_->arena.max_concurrency() == 1) {
@@ -95,6 +131,25 @@ void Memory::run() {
     }
 }
 
-double Memory::bytes() const { return (traffic_ == Traffic::read ? 1.0 : 2.0) * 4.0 * static_cast<double>(elements_); }
+void Memory::run() {
+    switch (traffic_) {
+    case Traffic::read: pass(kernels().read); break;
+    case Traffic::copy: pass(kernels().copy); break;
+    case Traffic::copy_nontemporal: pass(kernels().copy_nontemporal); break;
+    case Traffic::read_then_copy:
+        pass(kernels().read);
+        pass(kernels().copy);
+        break;
+    case Traffic::read_two_then_add:
+        pass(kernels().read_two);
+        pass(kernels().add);
+        break;
+    }
+}
+
+double Memory::bytes() const {
+    const double arrays = traffic_ == Traffic::read ? 1.0 : reads_two(traffic_) ? 3.0 : 2.0;
+    return arrays * 4.0 * static_cast<double>(elements_);
+}
 
 } // namespace bench

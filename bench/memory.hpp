@@ -13,8 +13,12 @@ enum class Traffic {
     read,             // one stream
     copy,             // two streams, stores through the cache (which reads each line before it is written)
     copy_nontemporal, // two streams, stores past the cache
+    // The least that operations of two passes do where no cache keeps anything for the second:
+    read_then_copy,    // training forward: reads x; reads x, writes y
+    read_two_then_add, // backward: reads x and dy; reads both, writes dx
 };
-inline constexpr std::array kTraffic = {Traffic::read, Traffic::copy, Traffic::copy_nontemporal};
+inline constexpr std::array kTraffic = {Traffic::read, Traffic::copy, Traffic::copy_nontemporal,
+                                        Traffic::read_then_copy, Traffic::read_two_then_add};
 
 const char* traffic_name(Traffic traffic);
 
@@ -26,13 +30,16 @@ class Memory {
     Memory(const Memory&) = delete;
     Memory& operator=(const Memory&) = delete;
     void run();
-    double bytes() const;
+    double bytes() const; // of each array once
 
   private:
+    using Kernel = void (*)(const float* a, const float* b, float* to, std::int64_t count);
+    void pass(Kernel kernel);
+
     struct Threads; // keeps oneTBB out of this header
     Traffic traffic_;
     std::int64_t elements_;
-    Floats from_, to_;
+    Floats a_, b_, to_;
     std::unique_ptr<Threads> threads_;
 };
 
