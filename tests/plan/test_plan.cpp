@@ -177,6 +177,17 @@ TEST_CASE("outputs bypass the cache where that is faster") {
     }
 }
 
+// By ranges of channels two threads took longer than one: what they write lies side by side in every row.
+TEST_CASE("several threads share few rows of many channels by parts") {
+    for (const Shape& shape :
+         {Shape{BNORM_NHWC, 1, 2048, 49}, Shape{BNORM_NHWC, 8, 2048, 49}, Shape{BNORM_NHWC, 256, 4096, 1}}) {
+        for (const Workload& workload : {kTraining, kBackward, kBackwardSaved}) {
+            INFO("shape ", shape, ", reductions ", workload.reductions);
+            CHECK(make_schedule(geometry_of(shape), workload, machine(2)).strategy == Strategy::by_parts);
+        }
+    }
+}
+
 TEST_CASE("columns whose parameters would fill L1 are applied in panels of whole vectors") {
     for (const Workload& workload : {kTraining, kBackwardSaved, kInference}) {
         for (const Shape& shape : shapes()) {
