@@ -17,18 +17,16 @@ constexpr std::int64_t kPiece = 8192;
 
 constexpr std::int64_t kUnroll = 4; // vectors at a time
 
-using Kernel = void (*)(const float*, const float*, float*, std::int64_t);
-
 struct Kernels {
-    Kernel read;
-    Kernel read_two;
-    Kernel copy;
-    Kernel copy_nontemporal;
-    Kernel add;
+    Memory::Kernel read;
+    Memory::Kernel read_two;
+    Memory::Kernel copy;
+    Memory::Kernel copy_nontemporal;
+    Memory::Kernel add;
 };
 
-// `count` is a multiple of them. What is read is added up only to keep the loads. Outputs are stored after the loads of
-// their group, as bnorm's are.
+// `count` is a multiple of kUnroll vectors. What is read is added up only to keep the loads. Sums of two are stored
+// after the loads of their group, as bnorm's outputs are.
 #define BENCH_MEMORY_KERNELS(suffix, isa, Vector, width, load, store, stream, add, zero)                               \
     __attribute__((target(isa))) void read_##suffix(const float* a, const float*, float* to, std::int64_t count) {     \
         Vector sums[kUnroll] = {zero(), zero(), zero(), zero()};                                                       \

@@ -31,9 +31,9 @@ class Memory {
     Memory& operator=(const Memory&) = delete;
     void run();
     double bytes() const; // of each array once
+    using Kernel = void (*)(const float* a, const float* b, float* to, std::int64_t count);
 
   private:
-    using Kernel = void (*)(const float* a, const float* b, float* to, std::int64_t count);
     void pass(Kernel kernel);
 
     struct Threads; // keeps oneTBB out of this header

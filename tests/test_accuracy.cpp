@@ -128,24 +128,20 @@ TEST_CASE("variance within 2e-7 and output within 1e-6 for |mean|/std from 0 to 
 }
 
 TEST_CASE("channels of two values, whose roundings all go the same way: within 4e-7") {
+    double share = 0, low = 0, high = 0;
+    const Distribution two_values = {"two values, others in each channel", [&](Random& r, double i, double) {
+                                         if (i == 0.0) {
+                                             high = 4 * r.uniform();
+                                             low = -high * (0.5 + r.uniform());
+                                             share = 0.02 + 0.96 * r.uniform();
+                                         }
+                                         return r.uniform() < share ? high : low;
+                                     }};
     for (const bnorm_layout layout : kLayouts) {
         for (const std::int64_t count : {64, 256, 1000}) {
             const Shape shape = {layout, 1, 4000, count};
-            Tensor x(shape);
-            Random random(11);
-            std::int64_t channel = -1;
-            double share = 0, low = 0, high = 0;
-            x.fill([&](std::int64_t c) {
-                if (c != channel) {
-                    channel = c;
-                    high = 4 * random.uniform();
-                    low = -high * (0.5 + random.uniform());
-                    share = 0.02 + 0.96 * random.uniform();
-                }
-                return static_cast<float>(random.uniform() < share ? high : low);
-            });
             INFO("shape ", shape);
-            CHECK(worst_variance_error(x) <= kTwoValuesBound);
+            CHECK(worst_variance_error(make(shape, two_values, 1.0, 0.0)) <= kTwoValuesBound);
         }
     }
 }

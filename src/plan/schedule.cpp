@@ -21,7 +21,8 @@ constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
 constexpr std::int64_t kParameterBytes = 20 * kKibi;
 constexpr std::int64_t kApplyPanelColumns = 1024;
 constexpr std::int64_t kScratchPerThread = 64 * kKibi;
-// One thread reads whole rows, if it can; several share them, so that they read the same pages of memory.
+// One thread reads whole rows, if it can; several share them, so that they read the same pages of memory. Ranges of
+// channels are no wider on one thread either: their scratch memory would not fit.
 constexpr std::int64_t kMaxPanelColumns = 1024; // kernels::kMaxMomentColumns
 constexpr std::int64_t kMaxSharedColumns = 512;
 constexpr std::int64_t kMinPanelColumns = 128;
@@ -53,6 +54,11 @@ class Bump {
 
 std::int64_t tree_depth(std::int64_t blocks) {
     return blocks <= 1 ? 0 : static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(blocks - 1)));
+}
+
+// What scratch memory should stay below.
+std::int64_t scratch_limit(const Geometry& geometry, int threads) {
+    return geometry.elements() * kElementBytes / 100 + kScratchPerThread * threads;
 }
 
 std::int64_t max_panel_columns(int threads) { return threads == 1 ? kMaxPanelColumns : kMaxSharedColumns; }
@@ -352,10 +358,6 @@ void schedule_columns(const Geometry& geometry, const Workload& workload, Schedu
 }
 
 } // namespace
-
-std::int64_t scratch_limit(const Geometry& geometry, int threads) {
-    return geometry.elements() * kElementBytes / 100 + kScratchPerThread * threads;
-}
 
 Schedule make_schedule(const Geometry& geometry, const Workload& workload, const Machine& machine) {
     Schedule schedule;

@@ -71,9 +71,6 @@ struct Schedule {
 
 Schedule make_schedule(const Geometry& geometry, const Workload& workload, const Machine& machine);
 
-// What scratch memory should stay below.
-std::int64_t scratch_limit(const Geometry& geometry, int threads);
-
 // Arrays with one value a channel or column reach to the next multiple of kLanes; those whose interleaved segments are
 // merged as arrays of their own (the last one starts anywhere) reach a further kLanes.
 constexpr std::int64_t padded(std::int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
