@@ -54,6 +54,20 @@ void expect(const char* name, const std::vector<float>& got, const std::vector<f
     }
 }
 
+std::vector<float> infer(const std::vector<float>& x, const std::vector<float>& gamma, const std::vector<float>& beta,
+                         const std::vector<float>& running_mean, const std::vector<float>& running_var) {
+    std::vector<float> y(x.size());
+    bnorm::Inference inference;
+    inference.x = x;
+    inference.gamma = gamma;
+    inference.beta = beta;
+    inference.running_mean = running_mean;
+    inference.running_var = running_var;
+    inference.y = y;
+    make_plan(BNORM_INFERENCE).inference(inference);
+    return y;
+}
+
 void run(Golden golden) {
     const auto x = golden.tensor();
     const auto gamma = golden.channels();
@@ -69,15 +83,7 @@ void run(Golden golden) {
     std::vector<double> mean(gamma.size());
     std::vector<double> inv_std(gamma.size());
 
-    std::vector<float> frozen_y(x.size());
-    bnorm::Inference inference;
-    inference.x = x;
-    inference.gamma = gamma;
-    inference.beta = beta;
-    inference.running_mean = running_mean;
-    inference.running_var = running_var;
-    inference.y = frozen_y;
-    make_plan(BNORM_INFERENCE).inference(inference);
+    const std::vector<float> frozen_y = infer(x, gamma, beta, running_mean, running_var);
 
     bnorm::TrainingForward forward;
     forward.x = x;
