@@ -174,13 +174,20 @@ class Limit:
         return self.known[key]
 
 
-def describe_machine():
+def build_flags(build):
+    cache = dict(re.findall(r"^(\w+):\w+=(.*)$", (build / "CMakeCache.txt").read_text(), re.MULTILINE))
+    kind = cache.get("CMAKE_BUILD_TYPE", "")
+    flags = [kind, cache.get("CMAKE_CXX_FLAGS", ""), cache.get(f"CMAKE_CXX_FLAGS_{kind.upper()}", "")]
+    return " ".join(filter(None, flags)) + "; kernels: src/CMakeLists.txt"
+
+
+def describe_machine(build):
     fields = dict(line.split(":", 1) for line in
                   subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines() if ":" in line)
     wanted = ("Model name", "CPU(s)", "L1d cache", "L2 cache", "L3 cache", "Hypervisor vendor")
     commit = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True)
     return {**{name: fields[name].strip() for name in wanted if name in fields}, "system": platform.platform(),
-            "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
+            "flags": build_flags(build), "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
 
 
 def measure(rows, peers, limit, options):
@@ -223,7 +230,7 @@ def main():
     rows = choose_rows(options, *read_suite(options.build))
     limit = Limit([str(options.build / "bench" / "peer_bnorm")], options)
     measure(rows, peers, limit, options)
-    results = {"machine": describe_machine(), "peers": [peer.info for peer in peers],
+    results = {"machine": describe_machine(options.build), "peers": [peer.info for peer in peers],
                "options": {"rounds": options.rounds, "seconds": options.seconds, "cold": options.cold}, "rows": rows}
     for peer in [*peers, limit.peer]:
         peer.close()
