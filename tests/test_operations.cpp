@@ -72,7 +72,7 @@ void for_each_fusion(const Setup& base, const Check& check) {
 TEST_CASE("every fusion in every layout, at every memory placement, in place and not") {
     const Shape shapes[] = {{BNORM_NCHW, 3, 5, 200}, {BNORM_NCHW, 3, 19, 49}, {BNORM_NCHW, 5, 18, 6},
                             {BNORM_NHWC, 3, 19, 49}, {BNORM_NHWC, 2, 32, 9},  {BNORM_NHWC, 4, 3, 121},
-                            {BNORM_NCHW, 9, 37, 1},  {BNORM_NHWC, 1, 1, 700}};
+                            {BNORM_NCHW, 9, 37, 1},  {BNORM_NHWC, 1, 1, 700}, {BNORM_NCHW, 17, 35, 31}};
     int turn = 0;
     for (const Shape& shape : shapes) {
         for (const Placement placement : kPlacements) {
@@ -140,7 +140,8 @@ TEST_CASE("large and awkward shapes") {
         {BNORM_NHWC, 1, 1, (1 << 18) + 3}, {BNORM_NCHW, 2, 1001, 9},   {BNORM_NHWC, 2, 1001, 9},
         {BNORM_NHWC, 3, 2048, 4},          {BNORM_NHWC, 1, 4101, 2},   {BNORM_NHWC, 700, 17, 1},
         {BNORM_NHWC, 40, 65, 49},          {BNORM_NHWC, 9, 100, 121},  {BNORM_NCHW, 3000, 6, 9},
-        {BNORM_NCHW, 40, 64, 49},          {BNORM_NCHW, 6, 64, 784},   {BNORM_NCHW, 300, 20, 30}};
+        {BNORM_NCHW, 40, 64, 49},          {BNORM_NCHW, 6, 64, 784},   {BNORM_NCHW, 300, 20, 30},
+        {BNORM_NCHW, 180, 33, 81}};
     for (const Shape& shape : shapes) {
         for (const int threads : {1, 2, 5}) {
             Setup setup;

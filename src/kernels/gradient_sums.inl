@@ -176,15 +176,6 @@ BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
     }
 }
 
-template <Gate kGate>
-BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
-    if (arguments.course.planes != 0) {
-        sum_gradients_of_channels<kGate, true>(arguments);
-    } else {
-        sum_gradients_of_channels<kGate, false>(arguments);
-    }
-}
-
 template <Gate kGate, bool kWhole, class Ahead>
 BNORM_INLINE F32Sums sum_four_gradient_rows(const GradientSums& task, const GradientRow& first, std::int64_t column,
                                             std::int64_t lanes, Ahead& ahead) {
@@ -280,6 +271,98 @@ BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
         if (rest != 0) {
             sum_last_gradient_rows<kGate, false>(task, r, whole, rest);
         }
+    }
+}
+
+// ---- uniform, short planes together ---------------------------------------------------------------------------------
+
+// Many channels' planes are one run of columns, whose sums are added up channel by channel in the end: no partial
+// vectors but the last, and a few long streams of memory instead of as many short ones as there are images.
+constexpr std::int64_t kRunColumns = 1024;
+constexpr std::int64_t kMaxRunColumns = kMaxTogetherColumns * kLanes;
+
+// So many channels that those after them start at a multiple of kLanes elements, too.
+BNORM_INLINE std::int64_t channels_of_run(std::int64_t columns) {
+    const std::int64_t units = kRunColumns / (columns * kLanes);
+    return kLanes * (units < 1 ? 1 : units);
+}
+
+// `result` has room for a further vector, which becomes 0.
+BNORM_INLINE void repeat_for_columns(const float* values, std::int64_t channels, std::int64_t columns, float* result) {
+    for (std::int64_t channel = 0; channel < channels; ++channel) {
+        const F32 value(values[channel]);
+        for (std::int64_t c = 0; c < columns; c += kWidth) {
+            store(result + channel * columns + c, value);
+        }
+    }
+    store(result + channels * columns, F32(0.0F));
+}
+
+BNORM_INLINE double sum_of_columns(const double* sums, std::int64_t columns) {
+    LaneTotals totals;
+    clear(totals);
+    std::int64_t c = 0;
+    for (; c + kLanes <= columns; c += kLanes) {
+        BNORM_UNROLL
+        for (std::int64_t part = 0; part < kLanes / kWidthF64; ++part) {
+            totals.parts[part] = totals.parts[part] + load(sums + c + part * kWidthF64);
+        }
+    }
+    double rest = 0.0;
+    for (; c < columns; ++c) {
+        rest += sums[c];
+    }
+    return sum_lanes(totals) + rest;
+}
+
+struct RunOfPlanes {
+    alignas(64) float center[kMaxRunColumns + kLanes];
+    alignas(64) float scale[kMaxRunColumns + kLanes];
+    alignas(64) float shift[kMaxRunColumns + kLanes];
+    alignas(64) double sum_dy[kMaxRunColumns];
+    alignas(64) double sum_dy_centered_x[kMaxRunColumns];
+};
+
+template <Gate kGate>
+BNORM_RARE void sum_gradients_together(const GradientSums& arguments) {
+    RunOfPlanes run;
+    GradientSums task = arguments;
+    const std::int64_t most = channels_of_run(arguments.columns);
+    for (std::int64_t first = 0; first < arguments.channels; first += most) {
+        const std::int64_t channels = arguments.channels - first < most ? arguments.channels - first : most;
+        const std::int64_t column = first * arguments.columns;
+        repeat_for_columns(arguments.center + first, channels, arguments.columns, run.center);
+        if (is_sign_gate(kGate)) {
+            repeat_for_columns(arguments.scale + first, channels, arguments.columns, run.scale);
+            repeat_for_columns(arguments.shift + first, channels, arguments.columns, run.shift);
+        }
+        task.dy = arguments.dy + column;
+        task.x = arguments.x + column;
+        task.mask_bit = arguments.mask_bit + column;
+        task.columns = channels * arguments.columns;
+        task.center = run.center;
+        task.scale = run.scale;
+        task.shift = run.shift;
+        task.prefetch = false;
+        task.sum_dy = run.sum_dy;
+        task.sum_dy_centered_x = run.sum_dy_centered_x;
+        gradient_sums_periodic<kGate>(task);
+        for (std::int64_t channel = 0; channel < channels; ++channel) {
+            const std::int64_t c = channel * arguments.columns;
+            arguments.sum_dy[first + channel] = sum_of_columns(run.sum_dy + c, arguments.columns);
+            arguments.sum_dy_centered_x[first + channel] = sum_of_columns(run.sum_dy_centered_x + c, arguments.columns);
+        }
+    }
+}
+
+template <Gate kGate>
+BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
+    if (arguments.together) {
+        sum_gradients_together<kGate>(arguments);
+    } else if (arguments.course.planes != 0) {
+        sum_gradients_of_channels<kGate, true>(arguments);
+    } else {
+        sum_gradients_of_channels<kGate, false>(arguments);
     }
 }
 

@@ -26,6 +26,9 @@ constexpr std::int64_t kLanes = 16;
 // The most columns that one call of moments_periodic takes: its shifts live on the stack.
 constexpr std::int64_t kMaxMomentColumns = 1024;
 
+// Planes that gradient_sums_uniform takes together are shorter than this: sums of their columns live on the stack.
+constexpr std::int64_t kMaxTogetherColumns = 96;
+
 enum class Activation : std::int32_t { identity, relu, leaky_relu, clipped_relu };
 constexpr int kActivations = 4;
 
@@ -84,6 +87,7 @@ struct GradientSums {
     std::int64_t columns;
     std::int64_t channels;     // uniform
     std::int64_t channel_bits; // uniform: from the first mask bit of a channel to that of the next
+    bool together;             // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
     std::int64_t dy_stride;
     std::int64_t x_stride;
     std::int64_t mask_stride;

@@ -12,8 +12,8 @@
 #define BNORM_INLINE static inline __attribute__((always_inline))
 #define BNORM_MEMBER __attribute__((always_inline))
 // xsimd's functions are ordinary inline templates: without flatten the compiler may leave one out of line as a weak
-// symbol, and the linker may pick that copy for a file of another ISA.
-#define BNORM_KERNEL __attribute__((flatten)) static
+// symbol, and the linker may pick that copy for a file of another ISA. A kernel that calls another gets no copy of it.
+#define BNORM_KERNEL __attribute__((noinline, flatten)) static
 // For what is seldom needed: out of line, so that it does not weigh on the loop that nearly always suffices.
 #define BNORM_RARE __attribute__((noinline, flatten)) static
 

@@ -45,6 +45,8 @@ void Gradient::set_batch_coefficients(const ChannelRange& range, std::int64_t in
     }
 }
 
+static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);
+
 void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                                double* sum_dy, double* sum_dy_centered_x) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
@@ -61,6 +63,7 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     task.mask_stride = task.mask == nullptr ? 0 : geometry.mask_row_bytes;
     task.channels = channels_of(geometry, pattern, block);
     task.channel_bits = geometry.mask_bit(geometry.columns_per_channel);
+    task.together = geometry.sums_together;
     task.rows = block.rows;
     task.columns = block.columns / task.channels;
     task.center = coefficients[kCenter];

@@ -59,11 +59,9 @@ class ByChannels {
             std::fill_n(sums[1], scratch.range.count, 0.0);
         } else if (geometry.kind == MatrixKind::columns) {
             reduce_columns(reduction, scratch, levels);
-        } else if (geometry.grid.count() == 1) {
-            const std::int64_t width = geometry.columns_per_channel;
-            operation_.reduce(reduction, Pattern::planes,
-                              {0, geometry.rows, scratch.range.first * width, scratch.range.count * width},
-                              scratch.range.coefficients, sums[0], sums[1]);
+        } else if (geometry.grid.count() == 1 ||
+                   (geometry.sums_together && operation_.sum_kind(reduction) == SumKind::gradient)) {
+            reduce_planes(reduction, scratch, levels);
         } else {
             for (std::int64_t i = 0; i < scratch.range.count; ++i) {
                 const Sums channel =
@@ -73,6 +71,22 @@ class ByChannels {
                 sums[1][i] = channel.second;
             }
         }
+    }
+
+    void reduce_planes(int reduction, const RangeScratch& scratch, double* levels) const {
+        const plan::BlockGrid& grid = passes_.geometry.grid;
+        const std::int64_t width = passes_.geometry.columns_per_channel;
+        const auto& result = scratch.range.sums[static_cast<std::size_t>(reduction)];
+        reduce_columns_tree(passes_.kernels, operation_.sum_kind(reduction), scratch.range.count, 0, grid.count(),
+                            {result[0], result[1]}, levels, passes_.schedule.level_columns,
+                            [&](std::int64_t index, const ColumnSums& sums) {
+                                const plan::Block images = grid.at(index);
+                                const plan::Block planes = {images.row, images.rows, scratch.range.first * width,
+                                                            scratch.range.count * width};
+                                operation_.reduce(reduction, Pattern::planes, planes, scratch.range.coefficients,
+                                                  sums.first, sums.second);
+                                return static_cast<double>(images.rows * width);
+                            });
     }
 
     void reduce_columns(int reduction, const RangeScratch& scratch, double* levels) const {

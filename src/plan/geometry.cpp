@@ -27,7 +27,22 @@ constexpr std::int64_t kLargeTensorElements = std::int64_t{1} << 22;
 // A unit of joined planes has at most this many elements in the whole batch: two tensors of it stay in half of L2.
 constexpr std::int64_t kMaxUnitElements = 65536;
 
+// Images from which on short planes are summed together: with fewer, adding up the columns of each channel takes longer
+// than it saves, unless images are a multiple of a page apart, where they drive each other out of L1.
+constexpr std::int64_t kImagesTogether = 16;
+constexpr std::int64_t kAliasedImagesTogether = 8;
+constexpr std::int64_t kPageElements = 1024;
+// Planes of so many whole vectors are faster one by one.
+constexpr std::int64_t kWholeVectors = 4;
+
 std::int64_t dense_or(std::int64_t stride, std::int64_t dense) { return stride == 0 ? dense : stride; }
+
+bool sums_together(const Geometry& geometry) {
+    const std::int64_t plane = geometry.columns_per_channel;
+    const std::int64_t images = geometry.row_length % kPageElements == 0 ? kAliasedImagesTogether : kImagesTogether;
+    const bool whole_vectors = plane % kLanes == 0 && plane >= kWholeVectors * kLanes;
+    return plane < kMinLongPlane && geometry.rows >= images && !whole_vectors;
+}
 
 void make_planes(Geometry& geometry, std::int64_t images, std::int64_t plane) {
     geometry.kind = MatrixKind::planes;
@@ -38,6 +53,7 @@ void make_planes(Geometry& geometry, std::int64_t images, std::int64_t plane) {
     geometry.joined_planes =
         plane < kMinLongPlane || (unit > 1 && unit * geometry.elements_per_channel <= kMaxUnitElements);
     geometry.unit_channels = geometry.joined_planes ? unit : 1;
+    geometry.sums_together = sums_together(geometry);
     geometry.mask_row_bytes = geometry.joined_planes ? divide_up(geometry.row_length, kLanes) * 2
                                                      : geometry.channels * (divide_up(plane, kLanes) * 2);
 }

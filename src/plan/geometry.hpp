@@ -61,6 +61,8 @@ struct Geometry {
     // channels, whose outputs are whole cache lines and whose masks one run of bits.
     bool joined_planes = false;
     std::int64_t unit_channels = 1;
+    // planes: whether gradient sums take the planes of several channels together, column by column.
+    bool sums_together = false;
     std::int64_t mask_row_bytes = 0;
     BlockGrid grid; // planes: of each channel; columns: of all, whose columns_per_block is row_length
 

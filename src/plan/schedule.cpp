@@ -133,9 +133,10 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
     schedule.range = make_range(geometry, workload, Strategy::by_channels, channels);
     schedule.slot_bytes = schedule.range.bytes;
     schedule.levels_offset = schedule.slot_bytes;
-    if (geometry.kind == MatrixKind::columns && workload.reductions > 0) {
-        schedule.panel_columns = channels * geometry.columns_per_channel;
-        schedule.level_columns = padded(schedule.panel_columns);
+    const bool columns = geometry.kind == MatrixKind::columns;
+    if (workload.reductions > 0 && (columns || geometry.sums_together)) {
+        schedule.panel_columns = columns ? channels * geometry.columns_per_channel : 0;
+        schedule.level_columns = padded(columns ? schedule.panel_columns : channels);
         const std::int64_t levels = tree_depth(geometry.grid.count());
         schedule.slot_bytes += levels * 2 * schedule.level_columns * static_cast<std::int64_t>(sizeof(double));
     }
