@@ -32,9 +32,12 @@ constexpr std::int64_t kLeastPanelColumns = 16;
 // it.
 constexpr std::int64_t kMinPanelChannels = 64;
 constexpr std::int64_t kMaxSlabChannels = 256;
-// What several threads may need for each channel beyond kScratchPerThread. Without it tensors of few rows and many
-// channels would be taken by ranges of channels, whose outputs lie side by side: with two threads half as fast.
-constexpr std::int64_t kSharedScratchPerChannel = 48;
+// What columns may need for each channel beyond kScratchPerThread. Without it tensors of many channels would be taken
+// by ranges of channels, whose outputs lie side by side: with two threads half as fast. One thread, too, is faster with
+// whole rows, unless they are few, or so long that their parameters fill L1.
+constexpr std::int64_t kMoreScratchPerChannel = 48;
+constexpr std::int64_t kManyRows = 256;
+constexpr std::int64_t kMaxWholeRow = 1792;
 // A part's tree is at most this deep: it needs one level of sums for each.
 constexpr std::int64_t kMaxPartBlocks = 32;
 
@@ -59,6 +62,11 @@ std::int64_t tree_depth(std::int64_t blocks) {
 // What scratch memory should stay below.
 std::int64_t scratch_limit(const Geometry& geometry, int threads) {
     return geometry.elements() * kElementBytes / 100 + kScratchPerThread * threads;
+}
+
+std::int64_t scratch_limit_of_columns(const Geometry& geometry, int threads) {
+    const bool more = threads > 1 || (geometry.rows >= kManyRows && geometry.row_length <= kMaxWholeRow);
+    return scratch_limit(geometry, threads) + (more ? kMoreScratchPerChannel * geometry.channels : 0);
 }
 
 std::int64_t max_panel_columns(int threads) { return threads == 1 ? kMaxPanelColumns : kMaxSharedColumns; }
@@ -336,8 +344,7 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
 
 void schedule_columns(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
     const int threads = schedule.threads;
-    const std::int64_t limit =
-        scratch_limit(geometry, threads) + (threads > 1 ? kSharedScratchPerChannel * geometry.channels : 0);
+    const std::int64_t limit = scratch_limit_of_columns(geometry, threads);
     if (threads == 1 && !geometry.interleaved && geometry.row_length <= kMaxPanelColumns) {
         Schedule whole = schedule;
         schedule_by_channels(geometry, workload, geometry.channels, whole);

@@ -131,16 +131,15 @@ TEST_CASE("the grid does not depend on threads: schedules only group its blocks"
     }
 }
 
-TEST_CASE("scratch memory stays below 1 % of the tensor plus 64 KiB a thread, plus 48 bytes a channel for several") {
+TEST_CASE("scratch memory stays below 1 % of the tensor plus 64 KiB a thread plus 48 bytes a channel") {
     for (const Shape& shape : shapes()) {
         const Geometry geometry = geometry_of(shape);
         for (const Workload& workload : {kTraining, kBackward, kInference}) {
             for (const int threads : {1, 2, 3, 8, 64}) {
                 const Schedule schedule = make_schedule(geometry, workload, machine(threads));
                 INFO("shape ", shape, ", reductions ", workload.reductions, ", threads ", threads);
-                const std::int64_t shared = schedule.threads > 1 ? 48 * geometry.channels : 0;
                 CHECK(schedule.scratch_bytes <=
-                      geometry.elements() * 4 / 100 + std::int64_t{65536} * schedule.threads + shared);
+                      geometry.elements() * 4 / 100 + std::int64_t{65536} * schedule.threads + 48 * geometry.channels);
             }
         }
     }
@@ -184,6 +183,18 @@ TEST_CASE("several threads share few rows of many channels by parts") {
         for (const Workload& workload : {kTraining, kBackward, kBackwardSaved}) {
             INFO("shape ", shape, ", reductions ", workload.reductions);
             CHECK(make_schedule(geometry_of(shape), workload, machine(2)).strategy == Strategy::by_parts);
+        }
+    }
+}
+
+// One thread took up to 1.3 times as long by ranges of channels.
+TEST_CASE("one thread takes whole rows of up to 1792 channels, if they are many") {
+    for (const Shape& shape : {Shape{BNORM_NHWC, 1, 1024, 196}, Shape{BNORM_NHWC, 8, 1024, 49},
+                               Shape{BNORM_NHWC, 8, 1280, 49}, Shape{BNORM_NHWC, 8, 1792, 49}}) {
+        for (const Workload& workload : {kTraining, kBackward, kBackwardSaved}) {
+            INFO("shape ", shape, ", reductions ", workload.reductions);
+            const Schedule schedule = make_schedule(geometry_of(shape), workload, machine(1));
+            CHECK((schedule.strategy == Strategy::by_parts || schedule.channels_per_item == shape.channels));
         }
     }
 }
