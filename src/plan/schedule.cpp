@@ -378,8 +378,11 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     }
     const std::int64_t bytes = elements * kElementBytes * workload.streams;
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
-    schedule.from_memory = elements * kElementBytes * workload.cached_tensors > machine.last_level_bytes / 3;
-    schedule.prefetch = elements * kElementBytes * workload.cached_tensors > 4 * machine.l2_bytes;
+    const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
+    schedule.from_memory = cached_bytes > machine.last_level_bytes / 3;
+    // Hardware follows long planes through the last-level cache by itself, but not many short ones.
+    const bool short_planes = geometry.columns_per_channel < kMinLongPlane;
+    schedule.prefetch = schedule.from_memory || (short_planes && cached_bytes > 4 * machine.l2_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule_planes(geometry, workload, machine, schedule);

@@ -48,8 +48,8 @@ struct Schedule {
     Strategy strategy = Strategy::by_channels;
     int threads = 1;
     bool stream = false;      // whether outputs bypass the cache
-    bool prefetch = false;    // whether what is reduced is far larger than L2
-    bool from_memory = false; // whether it is larger than what the last-level cache gives quickly
+    bool from_memory = false; // whether what is reduced is larger than what the last-level cache gives quickly
+    bool prefetch = false;    // whether the next slab is fetched while one is applied
 
     std::int64_t channels_per_item = 0; // by_channels
     std::int64_t blocks_per_part = 1;   // by_parts: a power of two
