@@ -87,7 +87,6 @@ struct GradientSums {
     std::int64_t columns;
     std::int64_t channels;     // uniform
     std::int64_t channel_bits; // uniform: from the first mask bit of a channel to that of the next
-    bool together;             // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
     std::int64_t dy_stride;
     std::int64_t x_stride;
     std::int64_t mask_stride;
@@ -96,7 +95,8 @@ struct GradientSums {
     const float* shift;
     float activation_parameter;
     bool prefetch; // periodic: whether dy and x come from memory
-    Course course; // uniform
+    bool together; // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
+    Course course; // uniform; not together
     double* sum_dy;
     double* sum_dy_centered_x;
 };

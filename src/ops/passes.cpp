@@ -61,7 +61,9 @@ class ByChannels {
             reduce_columns(reduction, scratch, levels);
         } else if (geometry.grid.count() == 1 ||
                    (geometry.sums_together && operation_.sum_kind(reduction) == SumKind::gradient)) {
-            reduce_planes(reduction, scratch, levels);
+            const std::int64_t width = geometry.columns_per_channel;
+            steps_.reduce_columns(reduction, Pattern::planes, scratch.range.first * width, scratch.range.count * width,
+                                  scratch.range.coefficients, 0, geometry.grid.count(), {sums[0], sums[1]}, levels);
         } else {
             for (std::int64_t i = 0; i < scratch.range.count; ++i) {
                 const Sums channel =
@@ -73,28 +75,12 @@ class ByChannels {
         }
     }
 
-    void reduce_planes(int reduction, const RangeScratch& scratch, double* levels) const {
-        const plan::BlockGrid& grid = passes_.geometry.grid;
-        const std::int64_t width = passes_.geometry.columns_per_channel;
-        const auto& result = scratch.range.sums[static_cast<std::size_t>(reduction)];
-        reduce_columns_tree(passes_.kernels, operation_.sum_kind(reduction), scratch.range.count, 0, grid.count(),
-                            {result[0], result[1]}, levels, passes_.schedule.level_columns,
-                            [&](std::int64_t index, const ColumnSums& sums) {
-                                const plan::Block images = grid.at(index);
-                                const plan::Block planes = {images.row, images.rows, scratch.range.first * width,
-                                                            scratch.range.count * width};
-                                operation_.reduce(reduction, Pattern::planes, planes, scratch.range.coefficients,
-                                                  sums.first, sums.second);
-                                return static_cast<double>(images.rows * width);
-                            });
-    }
-
     void reduce_columns(int reduction, const RangeScratch& scratch, double* levels) const {
         const std::int64_t width = passes_.geometry.columns_per_channel;
         const auto& sums = scratch.range.sums[static_cast<std::size_t>(reduction)];
         const auto& columns = width == 1 ? sums : scratch.column_sums;
         const ColumnSums result = {columns[0], columns[1]};
-        steps_.reduce_columns(reduction, scratch.range.first * width, scratch.range.count * width,
+        steps_.reduce_columns(reduction, Pattern::periodic, scratch.range.first * width, scratch.range.count * width,
                               scratch.column_coefficients, 0, passes_.geometry.grid.count(), result, levels);
         if (width != 1) {
             steps_.fold_columns(reduction, scratch, result);
@@ -172,7 +158,8 @@ class ByParts {
             const std::int64_t column = item % panels * schedule.panel_columns;
             auto* levels = at_offset<double>(passes_.scratch, schedule.slots_offset + slot * schedule.slot_bytes +
                                                                   schedule.levels_offset);
-            steps_.reduce_columns(reduction, column, std::min(schedule.panel_columns, columns - column),
+            steps_.reduce_columns(reduction, Pattern::periodic, column,
+                                  std::min(schedule.panel_columns, columns - column),
                                   advance(scratch_.column_coefficients, column), part * schedule.blocks_per_part,
                                   blocks_of_part(part), partial(part, column), levels);
         });

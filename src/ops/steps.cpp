@@ -21,17 +21,18 @@ Sums Steps::reduce_channel(int reduction, std::int64_t channel, const Coefficien
     });
 }
 
-void Steps::reduce_columns(int reduction, std::int64_t column, std::int64_t columns, const Coefficients& coefficients,
-                           std::int64_t first_block, std::int64_t blocks, const ColumnSums& result,
-                           double* levels) const {
+void Steps::reduce_columns(int reduction, Pattern pattern, std::int64_t column, std::int64_t columns,
+                           const Coefficients& coefficients, std::int64_t first_block, std::int64_t blocks,
+                           const ColumnSums& result, double* levels) const {
     const BlockGrid& grid = passes_.geometry.grid;
-    reduce_columns_tree(passes_.kernels, operation_.sum_kind(reduction), columns, first_block, blocks, result, levels,
-                        passes_.schedule.level_columns, [&](std::int64_t index, const ColumnSums& sums) {
+    const std::int64_t of_each_sum = pattern == Pattern::planes ? passes_.geometry.columns_per_channel : 1;
+    reduce_columns_tree(passes_.kernels, operation_.sum_kind(reduction), columns / of_each_sum, first_block, blocks,
+                        result, levels, passes_.schedule.level_columns,
+                        [&](std::int64_t index, const ColumnSums& sums) {
                             const Block rows = grid.at(index);
                             const Block block = {rows.row, rows.rows, column, columns};
-                            operation_.reduce(reduction, Pattern::periodic, block, coefficients, sums.first,
-                                              sums.second);
-                            return static_cast<double>(rows.rows);
+                            operation_.reduce(reduction, pattern, block, coefficients, sums.first, sums.second);
+                            return static_cast<double>(rows.rows * of_each_sum);
                         });
 }
 

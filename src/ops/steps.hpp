@@ -16,9 +16,11 @@ class Steps {
     Sums reduce_channel(int reduction, std::int64_t channel, const Coefficients& coefficients, std::int64_t first_block,
                         std::int64_t blocks) const;
 
-    // Likewise of columns [column, column + columns); `coefficients` starts at the first of them.
-    void reduce_columns(int reduction, std::int64_t column, std::int64_t columns, const Coefficients& coefficients,
-                        std::int64_t first_block, std::int64_t blocks, const ColumnSums& result, double* levels) const;
+    // Likewise of columns [column, column + columns), for each column (periodic) or for each channel, whose whole
+    // planes they are (planes); `coefficients` starts at the first of them.
+    void reduce_columns(int reduction, Pattern pattern, std::int64_t column, std::int64_t columns,
+                        const Coefficients& coefficients, std::int64_t first_block, std::int64_t blocks,
+                        const ColumnSums& result, double* levels) const;
 
     // Merges the sums of all columns of each channel, and of the tail, into the range's sums of this reduction.
     void fold_columns(int reduction, const RangeScratch& scratch, const ColumnSums& columns) const;

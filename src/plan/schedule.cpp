@@ -71,6 +71,9 @@ std::int64_t scratch_limit_of_columns(const Geometry& geometry, int threads) {
 
 std::int64_t max_panel_columns(int threads) { return threads == 1 ? kMaxPanelColumns : kMaxSharedColumns; }
 
+// Columns count as short; nothing that is asked here matters to them.
+bool has_short_planes(const Geometry& geometry) { return geometry.columns_per_channel < kMinLongPlane; }
+
 // Whether parameters are spelled out for each column.
 bool expands(const Geometry& geometry) {
     return geometry.kind == MatrixKind::columns && geometry.columns_per_channel > 1;
@@ -143,8 +146,7 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
     schedule.levels_offset = schedule.slot_bytes;
     const bool columns = geometry.kind == MatrixKind::columns;
     if (workload.reductions > 0 && (columns || geometry.sums_together)) {
-        schedule.panel_columns = columns ? channels * geometry.columns_per_channel : 0;
-        schedule.level_columns = padded(columns ? schedule.panel_columns : channels);
+        schedule.level_columns = padded(columns ? channels * geometry.columns_per_channel : channels);
         const std::int64_t levels = tree_depth(geometry.grid.count());
         schedule.slot_bytes += levels * 2 * schedule.level_columns * static_cast<std::int64_t>(sizeof(double));
     }
@@ -279,8 +281,7 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
 std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                            const Machine& machine) {
     const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
-    const std::int64_t slab_bytes =
-        machine.l2_bytes / (geometry.columns_per_channel < kMinLongPlane && !schedule.prefetch ? 8 : 2);
+    const std::int64_t slab_bytes = machine.l2_bytes / (has_short_planes(geometry) && !schedule.prefetch ? 8 : 2);
     std::int64_t channels = std::clamp<std::int64_t>(slab_bytes / channel_bytes, 1, kMaxSlabChannels);
     if (schedule.threads > 1) {
         channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));
@@ -381,8 +382,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
     schedule.from_memory = cached_bytes > machine.last_level_bytes / 3;
     // Hardware follows long planes through the last-level cache by itself, but not many short ones.
-    const bool short_planes = geometry.columns_per_channel < kMinLongPlane;
-    schedule.prefetch = schedule.from_memory || (short_planes && cached_bytes > 4 * machine.l2_bytes);
+    schedule.prefetch = schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule_planes(geometry, workload, machine, schedule);
