@@ -199,3 +199,31 @@ TEST_CASE("one plan, executed by eight threads at once") {
         CHECK(failures == std::vector<int>(kCallers, 0));
     }
 }
+
+// Rows of a page or more are summed along the rows, nearer ones in panels of columns, by 8, 16 or 32 rows in f32.
+TEST_CASE("moments have the same bits however far rows are apart") {
+    constexpr std::int64_t kChannels = 300;
+    for (const std::int64_t rows : {40, 64, 100, 256, 300, 511, 512, 777}) {
+        for (const std::int64_t stride : {kChannels + 5, std::int64_t{1024}, std::int64_t{1100}}) {
+            INFO("rows ", rows, ", stride ", stride);
+            Random random(7);
+            std::vector<float> dense(static_cast<std::size_t>(rows * kChannels));
+            std::vector<float> apart(static_cast<std::size_t>(rows * stride));
+            for (std::size_t i = 0; i < dense.size(); ++i) {
+                const std::size_t row = i / kChannels;
+                dense[i] = apart[row * static_cast<std::size_t>(stride) + i % kChannels] =
+                    static_cast<float>(random.uniform());
+            }
+            bnorm_problem problem = problem_of(BNORM_MOMENTS, {BNORM_NHWC, rows, kChannels, 1});
+            std::vector<double> mean(kChannels), m2(kChannels), other_mean(kChannels), other_m2(kChannels);
+            double count = 0;
+            const bnorm_moments_args args = {dense.data(), &count, mean.data(), m2.data()};
+            REQUIRE_OK(bnorm_moments(Plan(problem), &args));
+            problem.x_stride = stride;
+            const bnorm_moments_args other = {apart.data(), &count, other_mean.data(), other_m2.data()};
+            REQUIRE_OK(bnorm_moments(Plan(problem), &other));
+            CHECK(mean == other_mean);
+            CHECK(m2 == other_m2);
+        }
+    }
+}

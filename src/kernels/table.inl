@@ -4,6 +4,7 @@
 
 #include "kernels/apply.inl"
 #include "kernels/channels.inl"
+#include "kernels/column_moments.inl"
 #include "kernels/gradient_apply.inl"
 #include "kernels/gradient_sums.inl"
 #include "kernels/moments.inl"

@@ -75,8 +75,8 @@ inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern,
         passes.kernels.moments_uniform(address, block.rows, stride, block.columns / channels, channels,
                                        course_of(passes, block), mean, m2);
     } else {
-        passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.schedule.from_memory, mean,
-                                        m2);
+        passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.geometry.grid.rows_per_run,
+                                        passes.schedule.from_memory, mean, m2);
     }
 }
 

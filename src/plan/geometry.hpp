@@ -30,6 +30,8 @@ struct BlockGrid {
     std::int64_t columns = 0;
     std::int64_t rows_per_block = 1;
     std::int64_t columns_per_block = 1;
+    // Columns: rows whose moments are summed in f32 before they enter the f64 sums.
+    std::int64_t rows_per_run = 8;
 
     std::int64_t row_blocks() const;
     std::int64_t column_blocks() const;
