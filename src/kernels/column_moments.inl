@@ -371,10 +371,10 @@ BNORM_INLINE void sum_along_rows(const Rows& block, std::int64_t rows_per_run, C
     }
 }
 
-// In rows that are a page or more apart, reading on along the row is faster.
-constexpr std::int64_t kFarRows = 1024;
 // Vectors of columns in a panel: with more, and their sums, registers do not suffice.
 constexpr std::int64_t kPanelVectors = 4;
+// Where a panel is so little of what lies between two rows (AVX-512: a page), reading on along the row is faster.
+constexpr std::int64_t kFarRows = 16 * kPanelVectors * kWidth;
 constexpr std::int64_t kFewRowsVectors = 2;
 
 BNORM_RARE void moments_along_rows(const Rows& block, std::int64_t rows_per_run, bool prefetch_rows,
