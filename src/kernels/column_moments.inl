@@ -149,7 +149,10 @@ BNORM_INLINE void finish_columns(const Rows& block, std::int64_t c, F32 shift, c
                                  const ColumnMoments& result) {
     const ColumnMoments columns = at_column(result, c);
     const std::uint32_t refused = close_columns<kExact>(static_cast<double>(block.rows), shift, totals, columns);
-    if (refused != 0) {
+    // Lanes beyond the last column sum to 0, which is always refused.
+    const std::int64_t lanes = block.columns - c;
+    const std::uint32_t used = lanes < kWidth ? (1U << lanes) - 1U : ~0U;
+    if ((refused & used) != 0) {
         sum_columns_again(block, c, refused, columns);
     }
 }
