@@ -50,7 +50,8 @@ double worst_variance_error(const Tensor& x) {
 
 const Shape kShapes[] = {{BNORM_NCHW, 32, 16, 784}, {BNORM_NHWC, 32, 16, 784}, {BNORM_NCHW, 4, 24, 49},
                          {BNORM_NHWC, 4, 24, 49},   {BNORM_NCHW, 2, 5, 9000},  {BNORM_NHWC, 2, 5, 9000},
-                         {BNORM_NCHW, 700, 40, 1},  {BNORM_NCHW, 60, 40, 6},   {BNORM_NHWC, 5, 300, 20}};
+                         {BNORM_NHWC, 1, 1024, 48}, {BNORM_NCHW, 700, 40, 1},  {BNORM_NCHW, 60, 40, 6},
+                         {BNORM_NHWC, 5, 300, 20}};
 
 // A value for the i-th element of a channel of m elements.
 struct Distribution {

@@ -16,12 +16,12 @@ constexpr std::int64_t kBlockRows = 256;
 // Kernels sum eight rows at a time.
 constexpr std::int64_t kGroupRows = 8;
 // Runs of rows that are summed in f32: at most as long, and at least so many in a tensor: a column then rounds no worse
-// than one of 64 rows in groups of eight, the fewest that are summed in f32.
+// than one of 128 rows in groups of eight.
 constexpr std::int64_t kMaxRunRows = 32;
 constexpr std::int64_t kMinRuns = 16;
 // Rows are made at least this long where pixels are short: below it, loop overhead shows.
 constexpr std::int64_t kMinRowLength = 256;
-// But not so long that fewer than this many are left: below 64, kernels sum in f64.
+// But not so long that fewer than this many are left: below 48, kernels sum in f64.
 constexpr std::int64_t kEnoughRows = 128;
 // And at most this long: their parameters stay in L1, and their partial sums below 1 % of the tensor.
 constexpr std::int64_t kMaxRowLength = 512;
