@@ -231,6 +231,18 @@ TEST_CASE("rows of few pixels are not so long that fewer than 128 are left") {
     }
 }
 
+TEST_CASE("rows of small tensors of few channels are the fewest whole panels of 64 columns") {
+    for (const std::int64_t channels : {2, 3, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256}) {
+        for (const std::int64_t rows : {128, 129, 1000}) {
+            const std::int64_t row = std::lcm(channels, std::int64_t{64});
+            const Geometry geometry = geometry_of({BNORM_NHWC, 1, channels, rows * row / channels + 1});
+            INFO("channels ", channels, ", rows ", rows);
+            CHECK(geometry.row_length == row);
+            CHECK(geometry.tail_columns == (row == channels ? 0 : channels));
+        }
+    }
+}
+
 TEST_CASE("small work stays on one thread, large work does not") {
     const auto threads = [](const Shape& shape) {
         return make_schedule(geometry_of(shape), kTraining, machine(2)).threads;
