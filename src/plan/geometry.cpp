@@ -23,10 +23,9 @@ constexpr std::int64_t kMinRuns = 16;
 constexpr std::int64_t kMinRowLength = 256;
 // But not so long that fewer than this many are left: below 48, kernels sum in f64.
 constexpr std::int64_t kEnoughRows = 128;
-// Kernels take this many columns at a time. Rows of just as many are read in the order of memory, and partial sums fill
-// less of the cache; from memory longer rows are fetched ahead more easily.
-constexpr std::int64_t kPanelColumns = 64;
-constexpr std::int64_t kSmallTensorElements = std::int64_t{1} << 20;
+// Below these rows are whole panels, and a single one: from memory longer rows are fetched ahead more easily.
+constexpr std::int64_t kWholePanelElements = std::int64_t{1} << 20;
+constexpr std::int64_t kSinglePanelElements = std::int64_t{1} << 21;
 // And at most this long: their parameters stay in L1, and their partial sums below 1 % of the tensor.
 constexpr std::int64_t kMaxRowLength = 512;
 constexpr std::int64_t kMaxRowLengthOfLargeTensors = 2048;
@@ -74,14 +73,20 @@ void make_columns(Geometry& geometry, std::int64_t rows, std::int64_t columns_pe
     geometry.mask_row_bytes = divide_up(geometry.row_length, kLanes) * 2;
 }
 
-// The fewest pixels that fill whole panels.
-std::int64_t pixels_of_panels(std::int64_t channels) { return kPanelColumns / std::gcd(channels, kPanelColumns); }
+// The fewest pixels of small tensors that fill whole panels; 0: too few pixels, or too many elements or channels.
+std::int64_t pixels_of_panels(std::int64_t channels, std::int64_t pixels) {
+    const std::int64_t count = kPanelColumns / std::gcd(channels, kPanelColumns);
+    if (channels > kMinRowLength / count || pixels < count * kEnoughRows) {
+        return 0;
+    }
+    const std::int64_t most = channels * count == kPanelColumns ? kSinglePanelElements : kWholePanelElements;
+    return channels * pixels < most ? count : 0;
+}
 
 // Pixels to take as one row, so that rows are long and no vector is partial; 1 if that would make rows too long.
 std::int64_t pixels_per_row(std::int64_t channels, std::int64_t pixels) {
-    const std::int64_t panels = pixels_of_panels(channels);
-    if (channels * pixels < kSmallTensorElements && channels <= kMinRowLength / panels &&
-        pixels >= panels * kEnoughRows) {
+    const std::int64_t panels = pixels_of_panels(channels, pixels);
+    if (panels > 0) {
         return panels;
     }
     const std::int64_t longest =

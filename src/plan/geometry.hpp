@@ -74,6 +74,9 @@ struct Geometry {
 };
 
 constexpr std::int64_t kLanes = 16;
+// Kernels take at most so many columns at a time. Rows of just as many are read in the order of memory, and partial
+// sums fill less of the cache.
+constexpr std::int64_t kPanelColumns = 64;
 // Planes shorter than this are summed column by column instead: most of a vector would be tail.
 constexpr std::int64_t kMinPlane = 16;
 // Planes shorter than this are always joined.

@@ -74,6 +74,11 @@ std::int64_t max_panel_columns(int threads) { return threads == 1 ? kMaxPanelCol
 // Columns count as short; nothing that is asked here matters to them.
 bool has_short_planes(const Geometry& geometry) { return geometry.columns_per_channel < kMinLongPlane; }
 
+// Hardware follows such columns by itself for a while longer.
+bool reads_in_order(const Geometry& geometry) {
+    return geometry.kind == MatrixKind::columns && geometry.row_length == kPanelColumns;
+}
+
 // Whether parameters are spelled out for each column.
 bool expands(const Geometry& geometry) {
     return geometry.kind == MatrixKind::columns && geometry.columns_per_channel > 1;
@@ -380,7 +385,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const std::int64_t bytes = elements * kElementBytes * workload.streams;
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
-    schedule.from_memory = cached_bytes > machine.last_level_bytes / 3;
+    schedule.from_memory = cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
     // Hardware follows long planes through the last-level cache by itself, but not many short ones.
     schedule.prefetch = schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
