@@ -16,6 +16,10 @@ BNORM_KERNEL void inverse_std(const double* m2, double share, double epsilon, st
     }
 }
 
+BNORM_INLINE double center_of(double mean) {
+    return __builtin_fabs(mean) > kLargestCenter ? 0.0 : static_cast<double>(static_cast<float>(mean));
+}
+
 BNORM_KERNEL void affine(std::int64_t count, const ChannelStatistics& statistics, const ChannelAffine& result) {
     const float* __restrict gamma = statistics.gamma;
     const float* __restrict beta = statistics.beta;
@@ -25,12 +29,28 @@ BNORM_KERNEL void affine(std::int64_t count, const ChannelStatistics& statistics
     float* __restrict scale = result.scale;
     float* __restrict shift = result.shift;
     for (std::int64_t i = 0; i < count; ++i) {
-        const double rounded = static_cast<double>(static_cast<float>(mean[i]));
-        const double subtracted = __builtin_fabs(mean[i]) > kLargestCenter ? 0.0 : rounded;
+        const double subtracted = center_of(mean[i]);
         const double factor = static_cast<double>(gamma[i]) * inv_std[i];
         center[i] = static_cast<float>(subtracted);
         scale[i] = static_cast<float>(factor);
         shift[i] = static_cast<float>(static_cast<double>(beta[i]) - factor * (mean[i] - subtracted));
+    }
+}
+
+BNORM_KERNEL void gradient_affine(std::int64_t count, const ChannelStatistics& statistics, const ChannelGradients& sums,
+                                  double share, const ChannelGradientAffine& result) {
+    const float* __restrict gamma = statistics.gamma;
+    const double* __restrict mean = statistics.mean;
+    const double* __restrict inv_std = statistics.inv_std;
+    const double* __restrict dy = sums.dy;
+    const double* __restrict dy_centered_x = sums.dy_centered_x;
+    float* __restrict x_scale = result.x_scale;
+    float* __restrict offset = result.offset;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const double scale = static_cast<double>(gamma[i]) * inv_std[i];
+        const double factor = -scale * inv_std[i] * inv_std[i] * (dy_centered_x[i] * share);
+        x_scale[i] = static_cast<float>(factor);
+        offset[i] = static_cast<float>(-scale * (dy[i] * share) - factor * (mean[i] - center_of(mean[i])));
     }
 }
 

@@ -142,6 +142,16 @@ struct ChannelAffine {
     float* shift;
 };
 
+// Sums over a channel: of dy', and of dy' * (x - mean).
+struct ChannelGradients {
+    const double* dy;
+    const double* dy_centered_x;
+};
+struct ChannelGradientAffine {
+    float* x_scale;
+    float* offset;
+};
+
 // Variants of a kernel are instantiated at compile time and found by index.
 constexpr int kApplyVariants = kActivations * 2 * 2 * 2;
 constexpr int apply_variant(Activation activation, bool residual, bool mask, bool stream) {
@@ -168,6 +178,10 @@ struct KernelTable {
     void (*inverse_std)(const double* m2, double share, double epsilon, std::int64_t count, double* result);
     // scale = gamma*inv_std, shift = beta - scale*(mean - center): nothing overlaps.
     void (*affine)(std::int64_t count, const ChannelStatistics& statistics, const ChannelAffine& result);
+    // dx = scale*dy' + x_scale*(x - center) + offset, with affine's scale and center: x_scale =
+    // -scale*inv_std^2*sum(dy'*(x-mean))*share, and the offset what is left; beta is not read, nothing overlaps.
+    void (*gradient_affine)(std::int64_t count, const ChannelStatistics& statistics, const ChannelGradients& sums,
+                            double share, const ChannelGradientAffine& result);
     // `stream` variants store past the cache: y, dx and dresidual and their strides must be multiples of 64 bytes
     // (uniform: multiples of 4 bytes suffice), and the caller fences with fence_streams before another thread reads
     // them.

@@ -40,6 +40,7 @@ const KernelTable BNORM_KERNEL_TABLE = {
     merge_moments,
     inverse_std,
     affine,
+    gradient_affine,
     BNORM_APPLY_VARIANTS(apply_uniform),
     BNORM_APPLY_VARIANTS(apply_periodic),
     BNORM_APPLY_VARIANTS(apply_planes),

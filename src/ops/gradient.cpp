@@ -31,18 +31,9 @@ void Gradient::set_coefficients(const ChannelRange& range, std::int64_t index, s
 void Gradient::set_batch_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
                                       const Statistics& statistics, double samples, const GradientSums& sums) const {
     const ValuesOr gammas(tensors_.gamma, range.first + index, count, 1.0F);
-    const float* gamma = gammas.data();
-    float* x_scales = range.coefficients[kXScale] + index;
-    float* offsets = range.coefficients[kOffset] + index;
-    const double share = 1.0 / samples;
-    for (std::int64_t i = 0; i < count; ++i) {
-        const double inv_std = statistics.inv_std[i];
-        const double scale = static_cast<double>(gamma[i]) * inv_std;
-        const double x_scale = -scale * inv_std * inv_std * (sums.dy_centered_x[i] * share);
-        const double rest = statistics.mean[i] - center_of(statistics.mean[i]);
-        x_scales[i] = static_cast<float>(x_scale);
-        offsets[i] = static_cast<float>(-scale * (sums.dy[i] * share) - x_scale * rest);
-    }
+    execution_.passes.kernels.gradient_affine(
+        count, {gammas.data(), nullptr, statistics.mean, statistics.inv_std}, {sums.dy, sums.dy_centered_x},
+        1.0 / samples, {range.coefficients[kXScale] + index, range.coefficients[kOffset] + index});
 }
 
 static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);
