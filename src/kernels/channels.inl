@@ -16,10 +16,6 @@ BNORM_KERNEL void inverse_std(const double* m2, double share, double epsilon, st
     }
 }
 
-BNORM_INLINE double center_of(double mean) {
-    return __builtin_fabs(mean) > kLargestCenter ? 0.0 : static_cast<double>(static_cast<float>(mean));
-}
-
 BNORM_KERNEL void affine(std::int64_t count, const ChannelStatistics& statistics, const ChannelAffine& result) {
     const float* __restrict gamma = statistics.gamma;
     const float* __restrict beta = statistics.beta;

@@ -329,6 +329,17 @@ BNORM_INLINE void add_to_totals(const F32Sums& sums, ColumnArrays& arrays, const
     store_totals(totals, arrays, result, c);
 }
 
+template <bool kWhole>
+BNORM_INLINE void add_samples(const float* const (&rows)[kGroup], float share, std::int64_t c, std::int64_t lanes,
+                              ColumnArrays& arrays) {
+    F32 sum = load(arrays.shifts + c);
+    BNORM_UNROLL
+    for (const float* row : rows) {
+        sum = sum + load_lanes<kWhole>(row + c, lanes);
+    }
+    store(arrays.shifts + c, sum * F32(share));
+}
+
 // The same along eight rows at a time: a column after the other, rows of a page would drive each other out of L1.
 BNORM_INLINE void sample_shifts_along_rows(const Rows& block, ColumnArrays& arrays) {
     for (std::int64_t first = 0; first < kSampledRows; first += kGroup) {
@@ -336,20 +347,13 @@ BNORM_INLINE void sample_shifts_along_rows(const Rows& block, ColumnArrays& arra
         for (std::int64_t k = 0; k < kGroup; ++k) {
             rows[k] = sampled_row(block, first + k);
         }
-        const auto add = [&](auto load_row, std::int64_t c) {
-            F32 sum = load(arrays.shifts + c);
-            BNORM_UNROLL
-            for (const float* row : rows) {
-                sum = sum + load_row(row + c);
-            }
-            store(arrays.shifts + c, first + kGroup == kSampledRows ? sum * F32(kSampleShare) : sum);
-        };
+        const float share = first + kGroup == kSampledRows ? kSampleShare : 1.0F;
         std::int64_t c = 0;
         for (; c + kWidth <= block.columns; c += kWidth) {
-            add([](const float* x) { return load(x); }, c);
+            add_samples<true>(rows, share, c, kWidth, arrays);
         }
         if (c < block.columns) {
-            add([&](const float* x) { return load_first(x, block.columns - c); }, c);
+            add_samples<false>(rows, share, c, block.columns - c, arrays);
         }
     }
 }
@@ -420,6 +424,7 @@ constexpr std::int64_t kPanelVectors = 4;
 constexpr std::int64_t kFarRows = 16 * kPanelVectors * kWidth;
 constexpr std::int64_t kFewRowsVectors = 2;
 
+// By value: vector stores may alias what is referred to.
 BNORM_RARE void moments_along_rows(Rows block, std::int64_t rows_per_run, bool prefetch_rows, ColumnMoments result) {
     ColumnArrays arrays;
     start_columns(block, arrays, result);

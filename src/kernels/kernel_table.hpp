@@ -128,6 +128,10 @@ struct GradientApply {
 // subtraction is exact (Sterbenz), and what the rounding leaves over goes into the shift. A mean beyond this is left to
 // the shift altogether: x - mean could overflow there, while below it, x within a rounding of FLT_MAX absorbs the mean.
 constexpr double kLargestCenter = 0x1p100;
+// Internal linkage: each ISA's file compiles its own.
+static inline double center_of(double mean) {
+    return __builtin_fabs(mean) > kLargestCenter ? 0.0 : static_cast<double>(static_cast<float>(mean));
+}
 
 // One value a channel.
 struct ChannelStatistics {

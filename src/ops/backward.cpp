@@ -10,13 +10,13 @@ namespace {
 void about_mean(const double* sum_dy, const double* sum_about_center, const double* mean, std::int64_t count,
                 double* result) {
     for (std::int64_t i = 0; i < count; ++i) {
-        result[i] = sum_about_center[i] - (mean[i] - center_of(mean[i])) * sum_dy[i];
+        result[i] = sum_about_center[i] - (mean[i] - kernels::center_of(mean[i])) * sum_dy[i];
     }
 }
 
 // Of the channels from `first` on.
 void write_parameter_gradients(float* dgamma, float* dbeta, std::int64_t first, std::int64_t count,
-                               const double* inv_std, const GradientSums& sums) {
+                               const double* inv_std, const kernels::ChannelGradients& sums) {
     for (std::int64_t i = 0; dgamma != nullptr && i < count; ++i) {
         dgamma[first + i] = static_cast<float>(inv_std[i] * sums.dy_centered_x[i]);
     }
@@ -85,7 +85,7 @@ class Backward final : public Gradient {
             const Statistics saved = statistics(range, index, count);
             double centered[kChannelsAtOnce];
             about_mean(sums[0] + index, sums[1] + index, saved.mean, count, centered);
-            const GradientSums group = {sums[0] + index, centered};
+            const kernels::ChannelGradients group = {sums[0] + index, centered};
             write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, saved.inv_std, group);
             if (args_.dx != nullptr) {
                 set_batch_coefficients(range, index, count, saved, samples, group);
@@ -206,7 +206,7 @@ class GradientApplyOnly final : public Gradient {
             Statistics saved;
             copy_or(args_.mean, first, count, 0.0, saved.mean);
             copy_or(args_.inv_std, first, count, 1.0, saved.inv_std);
-            const GradientSums sums = {args_.sum_dy + first, args_.sum_dy_centered_x + first};
+            const kernels::ChannelGradients sums = {args_.sum_dy + first, args_.sum_dy_centered_x + first};
             set_coefficients(range, index, count, saved);
             set_batch_coefficients(range, index, count, saved, args_.count, sums);
             write_parameter_gradients(args_.dgamma, args_.dbeta, first, count, saved.inv_std, sums);

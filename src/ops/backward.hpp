@@ -26,11 +26,6 @@ struct Statistics {
     double inv_std[kChannelsAtOnce];
 };
 
-struct GradientSums {
-    const double* dy;            // sum(dy')
-    const double* dy_centered_x; // sum(dy'*(x-mean))
-};
-
 // What they share: the sums, the elementwise pass and their coefficients.
 class Gradient : public Operation {
   public:
@@ -55,7 +50,8 @@ class Gradient : public Operation {
                           const Statistics& statistics) const;
     // For apply through batch statistics of so many samples a channel.
     void set_batch_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
-                                const Statistics& statistics, double samples, const GradientSums& sums) const;
+                                const Statistics& statistics, double samples,
+                                const kernels::ChannelGradients& sums) const;
 
     const Execution& execution_;
     const GradientTensors tensors_;

@@ -29,11 +29,12 @@ void Gradient::set_coefficients(const ChannelRange& range, std::int64_t index, s
 // dx = A*dy' + B*(x-mean) + D with A = gamma*inv_std, B = -A*inv_std^2*sum(dy'*(x-mean))/m, D = -A*sum(dy')/m
 // (Ioffe and Szegedy 2015, section 3). The kernel subtracts only the center from x: the rest goes into the offset.
 void Gradient::set_batch_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
-                                      const Statistics& statistics, double samples, const GradientSums& sums) const {
+                                      const Statistics& statistics, double samples,
+                                      const kernels::ChannelGradients& sums) const {
     const ValuesOr gammas(tensors_.gamma, range.first + index, count, 1.0F);
     execution_.passes.kernels.gradient_affine(
-        count, {gammas.data(), nullptr, statistics.mean, statistics.inv_std}, {sums.dy, sums.dy_centered_x},
-        1.0 / samples, {range.coefficients[kXScale] + index, range.coefficients[kOffset] + index});
+        count, {gammas.data(), nullptr, statistics.mean, statistics.inv_std}, sums, 1.0 / samples,
+        {range.coefficients[kXScale] + index, range.coefficients[kOffset] + index});
 }
 
 static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);

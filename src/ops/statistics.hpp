@@ -89,11 +89,6 @@ inline void running_statistics(const kernels::KernelTable& kernels, const float*
     inverse_std(kernels, inv_std, 1.0, epsilon, count, inv_std);
 }
 
-// What the kernels' affine subtracts from x.
-inline double center_of(double mean) {
-    return std::fabs(mean) > kernels::kLargestCenter ? 0.0 : static_cast<double>(static_cast<float>(mean));
-}
-
 // running statistics -> next running statistics, for a batch statistic (already with Bessel's factor where it applies)
 struct RunningWeights {
     double old_weight;

@@ -67,7 +67,7 @@ void Steps::fold_columns(int reduction, const RangeScratch& scratch, const Colum
     const SumKind kind = operation_.sum_kind(reduction);
     const auto& sums = scratch.range.sums[static_cast<std::size_t>(reduction)];
     const ColumnSums result = {sums[0], sums[1]};
-    if (geometry.interleaved || geometry.columns_per_channel == 1) {
+    if (geometry.interleaved || geometry.columns_per_channel == 1) { // a single column is both
         fold_interleaved(kind, scratch.range, result, columns);
         merge_tail(reduction, scratch, result);
         return;
