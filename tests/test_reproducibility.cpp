@@ -200,7 +200,7 @@ TEST_CASE("one plan, executed by eight threads at once") {
     }
 }
 
-// Rows of a page or more are summed along the rows, nearer ones in panels of columns, by 8, 16 or 32 rows in f32.
+// Rows multiples of a page apart are summed along the rows, others in panels of columns, by 8, 16 or 32 rows in f32.
 TEST_CASE("moments have the same bits however far rows are apart") {
     constexpr std::int64_t kChannels = 300;
     for (const std::int64_t rows : {40, 64, 100, 256, 300, 511, 512, 777}) {

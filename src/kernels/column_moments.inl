@@ -420,8 +420,9 @@ BNORM_INLINE void sum_along_rows(const Rows& block, std::int64_t rows_per_run, C
 
 // Vectors of columns in a panel: with more, and their sums, registers do not suffice.
 constexpr std::int64_t kPanelVectors = 4;
-// Where a panel is so little of what lies between two rows (AVX-512: a page), reading on along the row is faster.
-constexpr std::int64_t kFarRows = 16 * kPanelVectors * kWidth;
+// Rows multiples of a page (of so many elements) apart share the sets of L1 that one of them uses: down the rows, a
+// panel would drive out what hardware fetches ahead of it. Along them it is slower, but less so.
+constexpr std::int64_t kPage = 1024;
 constexpr std::int64_t kFewRowsVectors = 2;
 
 // By value: vector stores may alias what is referred to.
@@ -449,7 +450,7 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
     }
     if (rows < kFewRows) {
         in_panels<kFewRowsVectors>(columns, FewRowsPanel{block, result});
-    } else if (prefetch_rows || row_stride >= kFarRows) {
+    } else if (prefetch_rows || row_stride % kPage == 0) {
         moments_along_rows(block, rows_per_run, prefetch_rows, result);
     } else {
         in_panels<kPanelVectors>(columns, ManyRowsPanel{block, rows_per_run, result});

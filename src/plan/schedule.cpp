@@ -312,11 +312,10 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
 }
 
 // Outputs go past the cache from this many bytes on: from half of what it holds, because it is seldom a process's
-// alone, and because what is read again need not give way to outputs then. Where nothing is read again, several cores
-// move more through the cache than memory takes, which pays until the tensors fit badly.
-std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
-    const bool through = workload.reductions == 0 && threads > 1;
-    return through ? machine.last_level_bytes * 2 / 3 : machine.last_level_bytes / 2;
+// alone, and because what is read again need not give way to outputs then. Where nothing is read again, more goes
+// through the cache than memory takes until the tensors fit badly.
+std::int64_t stream_limit(const Workload& workload, const Machine& machine) {
+    return workload.reductions == 0 ? machine.last_level_bytes * 2 / 3 : machine.last_level_bytes / 2;
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
@@ -388,7 +387,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.from_memory = cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
     // Hardware follows long planes through the last-level cache by itself, but not many short ones.
     schedule.prefetch = schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
-    schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
+    schedule.stream = workload.applies && bytes > stream_limit(workload, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule_planes(geometry, workload, machine, schedule);
     } else {
