@@ -155,6 +155,17 @@ TEST_CASE("large and awkward shapes") {
     }
 }
 
+// Eight rows at a time, and the rest one by one.
+TEST_CASE("rows whose parameters would fill L1") {
+    for (const std::int64_t channels : {1105, 1456, 1697}) {
+        Setup base;
+        base.shape = {BNORM_NHWC, 1, channels, 21};
+        base.placement = Placement::ends_page;
+        base.in_place = channels == 1697;
+        for_each_fusion(base, check_both);
+    }
+}
+
 TEST_CASE("gamma and beta are optional, each alone") {
     for (const bnorm_layout layout : kLayouts) {
         for (const bool gamma : {false, true}) {

@@ -139,24 +139,24 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
     }
 }
 
-// kTogether rows, which are shorter than so many vectors.
-template <class Variant>
-BNORM_INLINE void apply_short_rows(const Apply& task, std::int64_t first) {
+// Each vector of parameters serves all of so many rows.
+template <class Variant, std::int64_t kRows>
+BNORM_INLINE void apply_rows_together(const Apply& task, std::int64_t first) {
     std::int64_t c = 0;
     for (; c + kWidth <= task.columns; c += kWidth) {
         const ApplyParameters parameters = apply_parameters<Variant, Pattern::periodic>(task, c);
-        ApplyOutput outputs[kTogether];
+        ApplyOutput outputs[kRows];
         BNORM_UNROLL
-        for (std::int64_t k = 0; k < kTogether; ++k) {
+        for (std::int64_t k = 0; k < kRows; ++k) {
             outputs[k] = apply_output<Variant, true>(apply_row(task, first + k), c, kWidth, parameters);
         }
         BNORM_UNROLL
-        for (std::int64_t k = 0; k < kTogether; ++k) {
+        for (std::int64_t k = 0; k < kRows; ++k) {
             store_output<Variant, true, Variant::stream>(apply_row(task, first + k), c, kWidth, outputs[k]);
         }
     }
     BNORM_NO_UNROLL
-    for (std::int64_t r = first; r < first + kTogether; ++r) {
+    for (std::int64_t r = first; r < first + kRows; ++r) {
         if (c < task.columns) {
             apply_vector<Variant, false, false>(apply_row(task, r), c, task.columns - c,
                                                 apply_parameters<Variant, Pattern::periodic>(task, c));
@@ -181,8 +181,8 @@ BNORM_INLINE void apply_long_row(const Apply& task, const ApplyRow& row) {
     }
 }
 
-// Long rows one after the other: taking four at once, so that a load of parameters serves all, was slower by a quarter
-// with streaming stores and by half from the last-level cache.
+// Other long rows one after the other: taking four at once was slower by a quarter with streaming stores and by half
+// from the last-level cache.
 template <int kVariant>
 BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     using Variant = ApplyVariant<kVariant>;
@@ -190,7 +190,12 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     std::int64_t r = 0;
     if (task.columns < kTogether * kWidth) {
         for (; r + kTogether <= task.rows; r += kTogether) {
-            apply_short_rows<Variant>(task, r);
+            apply_rows_together<Variant, kTogether>(task, r);
+        }
+    }
+    if (!Variant::stream && task.columns * 3 > kMaxParameters) { // center, scale, shift
+        for (; r + kRowsTogether <= task.rows; r += kRowsTogether) {
+            apply_rows_together<Variant, kRowsTogether>(task, r);
         }
     }
     for (; r < task.rows; ++r) {

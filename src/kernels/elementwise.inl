@@ -137,6 +137,11 @@ BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t en
     return column;
 }
 
+// Rows whose parameters would fill L1 are taken so many at a time, so that each vector of parameters serves all of
+// them, but not where outputs bypass the cache. Which rows come whole is the plan's decision.
+constexpr std::int64_t kRowsTogether = 8;
+constexpr std::int64_t kMaxParameters = 4096; // plan: 16 KiB
+
 // Elements before the first 64-byte boundary, for streaming a row that starts anywhere.
 BNORM_INLINE std::int64_t lanes_to_boundary(const float* address) {
     const std::uintptr_t bytes = static_cast<std::uintptr_t>(kWidth) * sizeof(float);

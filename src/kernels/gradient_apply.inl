@@ -149,12 +149,43 @@ BNORM_INLINE void gradient_apply_row_of_columns(const GradientApply& task, const
     }
 }
 
+template <class Variant>
+BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::int64_t first) {
+    std::int64_t c = 0;
+    for (; c + kWidth <= task.columns; c += kWidth) {
+        const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
+        GradientApplyOutput outputs[kRowsTogether];
+        BNORM_UNROLL
+        for (std::int64_t k = 0; k < kRowsTogether; ++k) {
+            outputs[k] =
+                gradient_apply_output<Variant, true>(gradient_apply_row(task, first + k), c, kWidth, parameters);
+        }
+        BNORM_UNROLL
+        for (std::int64_t k = 0; k < kRowsTogether; ++k) {
+            store_output<Variant, true, Variant::stream>(gradient_apply_row(task, first + k), c, kWidth, outputs[k]);
+        }
+    }
+    if (c < task.columns) {
+        const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
+        BNORM_NO_UNROLL
+        for (std::int64_t r = first; r < first + kRowsTogether; ++r) {
+            gradient_apply_vector<Variant, false, false>(gradient_apply_row(task, r), c, task.columns - c, parameters);
+        }
+    }
+}
+
 // One row after the other: as apply_periodic its long ones.
 template <int kVariant>
 BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
     using Variant = GradientApplyVariant<kVariant>;
     const GradientApply task = arguments;
-    for (std::int64_t r = 0; r < task.rows; ++r) {
+    std::int64_t r = 0;
+    if (!Variant::stream && task.columns * 4 > kMaxParameters) { // center, scale, x_scale, offset
+        for (; r + kRowsTogether <= task.rows; r += kRowsTogether) {
+            gradient_apply_rows_together<Variant>(task, r);
+        }
+    }
+    for (; r < task.rows; ++r) {
         gradient_apply_row_of_columns<Variant>(task, gradient_apply_row(task, r));
     }
 }
