@@ -1,6 +1,7 @@
 // The same bits whatever the number of threads, the placement in memory, the arena, the concurrency, AVX2 or AVX-512.
 #include <oneapi/tbb/task_arena.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "layer.hpp"
@@ -67,6 +68,20 @@ Setup fused(const Shape& shape) {
 }
 
 void set_isa(bnorm_isa isa) { REQUIRE_OK(bnorm_set_isa(isa)); }
+
+std::vector<float> rows_apart(const std::vector<float>& dense, std::int64_t columns, std::int64_t stride) {
+    std::vector<float> apart(dense.size() / static_cast<std::size_t>(columns) * static_cast<std::size_t>(stride));
+    for (std::size_t i = 0; i < dense.size(); ++i) {
+        const std::size_t row = i / static_cast<std::size_t>(columns);
+        apart[row * static_cast<std::size_t>(stride) + i % static_cast<std::size_t>(columns)] = dense[i];
+    }
+    return apart;
+}
+
+struct GradientSums {
+    std::vector<double> dy, products;
+    bool operator==(const GradientSums&) const = default;
+};
 
 } // namespace
 
@@ -208,12 +223,8 @@ TEST_CASE("moments have the same bits however far rows are apart") {
             INFO("rows ", rows, ", stride ", stride);
             Random random(7);
             std::vector<float> dense(static_cast<std::size_t>(rows * kChannels));
-            std::vector<float> apart(static_cast<std::size_t>(rows * stride));
-            for (std::size_t i = 0; i < dense.size(); ++i) {
-                const std::size_t row = i / kChannels;
-                dense[i] = apart[row * static_cast<std::size_t>(stride) + i % kChannels] =
-                    static_cast<float>(random.uniform());
-            }
+            std::generate(dense.begin(), dense.end(), [&] { return static_cast<float>(random.uniform()); });
+            const std::vector<float> apart = rows_apart(dense, kChannels, stride);
             bnorm_problem problem = problem_of(BNORM_MOMENTS, {BNORM_NHWC, rows, kChannels, 1});
             std::vector<double> mean(kChannels), m2(kChannels), other_mean(kChannels), other_m2(kChannels);
             double count = 0;
@@ -224,6 +235,43 @@ TEST_CASE("moments have the same bits however far rows are apart") {
             REQUIRE_OK(bnorm_moments(Plan(problem), &other));
             CHECK(mean == other_mean);
             CHECK(m2 == other_m2);
+        }
+    }
+}
+
+// Likewise; with a gate, its parameters are of each column, too.
+TEST_CASE("gradient sums have the same bits however far rows are apart") {
+    constexpr std::int64_t kChannels = 300;
+    Random random(8);
+    std::vector<double> mean(kChannels), inv_std(kChannels);
+    std::generate(mean.begin(), mean.end(), [&] { return random.uniform(); });
+    std::generate(inv_std.begin(), inv_std.end(), [&] { return 1.0 + random.uniform() / 2; });
+    for (const std::int64_t rows : {7, 40, 100, 513}) {
+        std::vector<float> x(static_cast<std::size_t>(rows * kChannels)), dy(x.size());
+        std::generate(x.begin(), x.end(), [&] { return static_cast<float>(random.uniform()); });
+        std::generate(dy.begin(), dy.end(), [&] { return static_cast<float>(random.uniform()); });
+        const auto sums_of = [&](std::int64_t stride, bnorm_activation activation) {
+            const std::vector<float> far_x = rows_apart(x, kChannels, stride);
+            const std::vector<float> far_dy = rows_apart(dy, kChannels, stride);
+            bnorm_problem problem = problem_of(BNORM_GRADIENT_SUMS, {BNORM_NHWC, rows, kChannels, 1});
+            problem.x_stride = problem.y_stride = stride;
+            problem.activation = activation;
+            GradientSums sums = {std::vector<double>(kChannels), std::vector<double>(kChannels)};
+            bnorm_gradient_sums_args args = {};
+            args.dy = far_dy.data();
+            args.x = far_x.data();
+            args.mean = mean.data();
+            args.inv_std = inv_std.data();
+            args.sum_dy = sums.dy.data();
+            args.sum_dy_centered_x = sums.products.data();
+            REQUIRE_OK(bnorm_gradient_sums(Plan(problem), &args));
+            return sums;
+        };
+        for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_RELU}) {
+            INFO("rows ", rows, ", activation ", activation);
+            const GradientSums dense = sums_of(kChannels, activation);
+            CHECK((dense == sums_of(1024, activation)));
+            CHECK((dense == sums_of(1100, activation)));
         }
     }
 }

@@ -194,8 +194,9 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
         }
     }
     if (!Variant::stream && task.columns * 3 > kMaxParameters) { // center, scale, shift
-        for (; r + kRowsTogether <= task.rows; r += kRowsTogether) {
-            apply_rows_together<Variant, kRowsTogether>(task, r);
+        constexpr std::int64_t kRows = rows_together(Variant::residual);
+        for (; r + kRows <= task.rows; r += kRows) {
+            apply_rows_together<Variant, kRows>(task, r);
         }
     }
     for (; r < task.rows; ++r) {

@@ -420,9 +420,10 @@ BNORM_INLINE void sum_along_rows(const Rows& block, std::int64_t rows_per_run, C
 
 // Vectors of columns in a panel: with more, and their sums, registers do not suffice.
 constexpr std::int64_t kPanelVectors = 4;
-// Rows multiples of a page (of so many elements) apart share the sets of L1 that one of them uses: down the rows, a
-// panel would drive out what hardware fetches ahead of it. Along them it is slower, but less so.
-constexpr std::int64_t kPage = 1024;
+// A panel of narrow vectors also is too little of long rows.
+constexpr bool sums_along_rows(std::int64_t stride) {
+    return kWidth == 16 ? shares_sets(stride) : stride >= 16 * kPanelVectors * kWidth;
+}
 constexpr std::int64_t kFewRowsVectors = 2;
 
 // By value: vector stores may alias what is referred to.
@@ -450,7 +451,7 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
     }
     if (rows < kFewRows) {
         in_panels<kFewRowsVectors>(columns, FewRowsPanel{block, result});
-    } else if (prefetch_rows || row_stride % kPage == 0) {
+    } else if (prefetch_rows || sums_along_rows(row_stride)) {
         moments_along_rows(block, rows_per_run, prefetch_rows, result);
     } else {
         in_panels<kPanelVectors>(columns, ManyRowsPanel{block, rows_per_run, result});

@@ -139,7 +139,8 @@ BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t en
 
 // Rows whose parameters would fill L1 are taken so many at a time, so that each vector of parameters serves all of
 // them, but not where outputs bypass the cache. Which rows come whole is the plan's decision.
-constexpr std::int64_t kRowsTogether = 8;
+// Fewer with a residual where registers are 16 instead of 32.
+constexpr std::int64_t rows_together(bool residual) { return residual && kWidth < 16 ? 4 : 8; }
 constexpr std::int64_t kMaxParameters = 4096; // plan: 16 KiB
 
 // Elements before the first 64-byte boundary, for streaming a row that starts anywhere.

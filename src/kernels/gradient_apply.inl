@@ -149,26 +149,26 @@ BNORM_INLINE void gradient_apply_row_of_columns(const GradientApply& task, const
     }
 }
 
-template <class Variant>
+template <class Variant, std::int64_t kRows>
 BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::int64_t first) {
     std::int64_t c = 0;
     for (; c + kWidth <= task.columns; c += kWidth) {
         const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
-        GradientApplyOutput outputs[kRowsTogether];
+        GradientApplyOutput outputs[kRows];
         BNORM_UNROLL
-        for (std::int64_t k = 0; k < kRowsTogether; ++k) {
+        for (std::int64_t k = 0; k < kRows; ++k) {
             outputs[k] =
                 gradient_apply_output<Variant, true>(gradient_apply_row(task, first + k), c, kWidth, parameters);
         }
         BNORM_UNROLL
-        for (std::int64_t k = 0; k < kRowsTogether; ++k) {
+        for (std::int64_t k = 0; k < kRows; ++k) {
             store_output<Variant, true, Variant::stream>(gradient_apply_row(task, first + k), c, kWidth, outputs[k]);
         }
     }
     if (c < task.columns) {
         const auto parameters = gradient_apply_parameters<Variant, Pattern::periodic>(task, c);
         BNORM_NO_UNROLL
-        for (std::int64_t r = first; r < first + kRowsTogether; ++r) {
+        for (std::int64_t r = first; r < first + kRows; ++r) {
             gradient_apply_vector<Variant, false, false>(gradient_apply_row(task, r), c, task.columns - c, parameters);
         }
     }
@@ -181,8 +181,9 @@ BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
     const GradientApply task = arguments;
     std::int64_t r = 0;
     if (!Variant::stream && task.columns * 4 > kMaxParameters) { // center, scale, x_scale, offset
-        for (; r + kRowsTogether <= task.rows; r += kRowsTogether) {
-            gradient_apply_rows_together<Variant>(task, r);
+        constexpr std::int64_t kRows = rows_together(Variant::dresidual);
+        for (; r + kRows <= task.rows; r += kRows) {
+            gradient_apply_rows_together<Variant, kRows>(task, r);
         }
     }
     for (; r < task.rows; ++r) {

@@ -246,10 +246,83 @@ BNORM_INLINE std::int64_t sum_groups_of_gradient_rows(const GradientSums& task, 
     return r;
 }
 
+// Of one vector of columns.
+struct GradientTotals {
+    F64 dy[2];
+    F64 products[2];
+};
+
+BNORM_INLINE void add_group(GradientTotals& totals, const F32Sums& group) {
+    totals.dy[0] = totals.dy[0] + widen_low(group.s1);
+    totals.dy[1] = totals.dy[1] + widen_high(group.s1);
+    totals.products[0] = totals.products[0] + widen_low(group.s2);
+    totals.products[1] = totals.products[1] + widen_high(group.s2);
+}
+
+// The f64 sums stay in registers from the first row to the last; in the same order as by groups of rows.
+template <Gate kGate, bool kWhole, std::int64_t kVectors>
+BNORM_INLINE void sum_gradient_panel(const GradientSums& task, std::int64_t column, std::int64_t lanes) {
+    GradientTotals totals[kVectors];
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+        totals[v] = {{F64(0.0), F64(0.0)}, {F64(0.0), F64(0.0)}};
+    }
+    for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
+        const GradientRow first = gradient_row(task, r);
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kVectors; ++v) {
+            const std::int64_t c = column + v * kWidth;
+            const GradientRow top = {in_register(first.dy + c), in_register(first.x + c), first.mask};
+            const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, c);
+            add_group(totals[v], sum_eight_products([&](std::int64_t k) {
+                          return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + c, lanes,
+                                                               parameters);
+                      }));
+        }
+    }
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+        const std::int64_t c = column + v * kWidth;
+        store(task.sum_dy + c, totals[v].dy[0]);
+        store(task.sum_dy + c + kWidthF64, totals[v].dy[1]);
+        store(task.sum_dy_centered_x + c, totals[v].products[0]);
+        store(task.sum_dy_centered_x + c + kWidthF64, totals[v].products[1]);
+    }
+}
+
+// Returns the row that the groups end at.
+template <Gate kGate>
+BNORM_RARE std::int64_t sum_gradient_panels(const GradientSums& task) {
+    const std::int64_t whole = task.columns / kWidth * kWidth;
+    std::int64_t c = 0;
+    for (; c + kColumnVectors * kWidth <= whole; c += kColumnVectors * kWidth) {
+        sum_gradient_panel<kGate, true, kColumnVectors>(task, c, kWidth);
+    }
+    for (; c < whole; c += kWidth) {
+        sum_gradient_panel<kGate, true, 1>(task, c, kWidth);
+    }
+    if (c < task.columns) {
+        sum_gradient_panel<kGate, false, 1>(task, c, task.columns - c);
+    }
+    return task.rows / kGroup * kGroup;
+}
+
 template <Gate kGate>
 BNORM_RARE std::int64_t sum_groups_ahead(const GradientSums& task) {
     return sum_groups_of_gradient_rows<kGate, 1>(
         task, GradientRowsAhead{{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}});
+}
+
+// Down the rows where registers suffice for a panel.
+template <Gate kGate>
+BNORM_INLINE std::int64_t sum_whole_groups(const GradientSums& task) {
+    if (task.prefetch) {
+        return sum_groups_ahead<kGate>(task);
+    }
+    if (kWidth == 16 && !shares_sets(task.x_stride) && !shares_sets(task.dy_stride)) {
+        return sum_gradient_panels<kGate>(task);
+    }
+    return sum_groups_of_gradient_rows<kGate, kColumnVectors>(task, NothingAhead());
 }
 
 template <Gate kGate>
@@ -262,8 +335,7 @@ BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
         store(task.sum_dy + c, F64(0.0));
         store(task.sum_dy_centered_x + c, F64(0.0));
     }
-    const std::int64_t r = task.prefetch ? sum_groups_ahead<kGate>(arguments)
-                                         : sum_groups_of_gradient_rows<kGate, kColumnVectors>(task, NothingAhead());
+    const std::int64_t r = sum_whole_groups<kGate>(task);
     if (r < task.rows) {
         for (std::int64_t c = 0; c < whole; c += kWidth) {
             sum_last_gradient_rows<kGate, true>(task, r, c, kWidth);

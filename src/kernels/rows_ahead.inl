@@ -15,6 +15,10 @@ namespace {
 // 32 KiB: a few pages, so that hardware follows into each before it is needed, and little beside L2.
 constexpr std::int64_t kElementsAhead = 8192;
 
+// Rows multiples of a page (1024 elements) apart share the sets of L1 that a few of them fill: down the rows, a panel
+// of columns would drive out what hardware fetches ahead of it.
+constexpr bool shares_sets(std::int64_t stride) { return stride % 1024 == 0; }
+
 struct NothingAhead {
     BNORM_MEMBER void fetch() {}
 };
