@@ -174,12 +174,17 @@ BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::i
     }
 }
 
-// One row after the other: as apply_periodic its long ones.
+// As apply_periodic.
 template <int kVariant>
 BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
     using Variant = GradientApplyVariant<kVariant>;
     const GradientApply task = arguments;
     std::int64_t r = 0;
+    if (task.columns < kTogether * kWidth) {
+        for (; r + kTogether <= task.rows; r += kTogether) {
+            gradient_apply_rows_together<Variant, kTogether>(task, r);
+        }
+    }
     if (!Variant::stream && task.columns * 4 > kMaxParameters) { // center, scale, x_scale, offset
         constexpr std::int64_t kRows = rows_together(Variant::dresidual);
         for (; r + kRows <= task.rows; r += kRows) {
