@@ -50,6 +50,35 @@ BNORM_KERNEL void gradient_affine(std::int64_t count, const ChannelStatistics& s
     }
 }
 
+BNORM_KERNEL void running_average(std::int64_t count, const double* batch, double share, double old_weight,
+                                  double new_weight, float* running) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        running[i] = static_cast<float>(old_weight * static_cast<double>(running[i]) + new_weight * (batch[i] * share));
+    }
+}
+
+BNORM_KERNEL void about_mean(std::int64_t count, const double* mean, const ChannelGradients& about_center,
+                             double* result) {
+    const double* __restrict dy = about_center.dy;
+    const double* __restrict dy_centered_x = about_center.dy_centered_x;
+    double* __restrict about = result;
+    for (std::int64_t i = 0; i < count; ++i) {
+        about[i] = dy_centered_x[i] - (mean[i] - center_of(mean[i])) * dy[i];
+    }
+}
+
+BNORM_KERNEL void parameter_gradients(std::int64_t count, const double* inv_std, const ChannelGradients& sums,
+                                      float* dgamma, float* dbeta) {
+    const double* __restrict dy = sums.dy;
+    const double* __restrict dy_centered_x = sums.dy_centered_x;
+    for (std::int64_t i = 0; dgamma != nullptr && i < count; ++i) {
+        dgamma[i] = static_cast<float>(inv_std[i] * dy_centered_x[i]);
+    }
+    for (std::int64_t i = 0; dbeta != nullptr && i < count; ++i) {
+        dbeta[i] = static_cast<float>(dy[i]);
+    }
+}
+
 } // namespace
 } // namespace bnorm::kernels
 

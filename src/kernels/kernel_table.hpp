@@ -186,6 +186,14 @@ struct KernelTable {
     // -scale*inv_std^2*sum(dy'*(x-mean))*share, and the offset what is left; beta is not read, nothing overlaps.
     void (*gradient_affine)(std::int64_t count, const ChannelStatistics& statistics, const ChannelGradients& sums,
                             double share, const ChannelGradientAffine& result);
+    // running = old_weight*running + new_weight*(batch*share)
+    void (*running_average)(std::int64_t count, const double* batch, double share, double old_weight, double new_weight,
+                            float* running);
+    // sum(dy'*(x-mean)) from sum(dy'*(x-center)); nothing overlaps.
+    void (*about_mean)(std::int64_t count, const double* mean, const ChannelGradients& about_center, double* result);
+    // dgamma = inv_std*sum(dy'*(x-mean)), dbeta = sum(dy'), each if it is not null.
+    void (*parameter_gradients)(std::int64_t count, const double* inv_std, const ChannelGradients& sums, float* dgamma,
+                                float* dbeta);
     // `stream` variants store past the cache: y, dx and dresidual and their strides must be multiples of 64 bytes
     // (uniform: multiples of 4 bytes suffice), and the caller fences with fence_streams before another thread reads
     // them.

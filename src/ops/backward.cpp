@@ -6,25 +6,6 @@
 namespace bnorm::ops {
 namespace {
 
-// What sum(dy'*(x-center)) is about the mean itself.
-void about_mean(const double* sum_dy, const double* sum_about_center, const double* mean, std::int64_t count,
-                double* result) {
-    for (std::int64_t i = 0; i < count; ++i) {
-        result[i] = sum_about_center[i] - (mean[i] - kernels::center_of(mean[i])) * sum_dy[i];
-    }
-}
-
-// Of the channels from `first` on.
-void write_parameter_gradients(float* dgamma, float* dbeta, std::int64_t first, std::int64_t count,
-                               const double* inv_std, const kernels::ChannelGradients& sums) {
-    for (std::int64_t i = 0; dgamma != nullptr && i < count; ++i) {
-        dgamma[first + i] = static_cast<float>(inv_std[i] * sums.dy_centered_x[i]);
-    }
-    for (std::int64_t i = 0; dbeta != nullptr && i < count; ++i) {
-        dbeta[first + i] = static_cast<float>(sums.dy[i]);
-    }
-}
-
 void copy_or(const double* values, std::int64_t first, std::int64_t count, double otherwise, double* result) {
     if (values != nullptr) {
         std::copy_n(values + first, count, result);
@@ -84,7 +65,7 @@ class Backward final : public Gradient {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
             const Statistics saved = statistics(range, index, count);
             double centered[kChannelsAtOnce];
-            about_mean(sums[0] + index, sums[1] + index, saved.mean, count, centered);
+            execution_.passes.kernels.about_mean(count, saved.mean, {sums[0] + index, sums[1] + index}, centered);
             const kernels::ChannelGradients group = {sums[0] + index, centered};
             write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, saved.inv_std, group);
             if (args_.dx != nullptr) {
@@ -139,7 +120,7 @@ class BackwardFixed final : public Gradient {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
             const Statistics running = statistics(range.first + index, count);
             double centered[kChannelsAtOnce];
-            about_mean(sums[0] + index, sums[1] + index, running.mean, count, centered);
+            execution_.passes.kernels.about_mean(count, running.mean, {sums[0] + index, sums[1] + index}, centered);
             write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, running.inv_std,
                                       {sums[0] + index, centered});
         });
@@ -182,7 +163,8 @@ class GradientSumsOnly final : public Gradient {
     void finish(int reduction, const ChannelRange& range) const override {
         const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
         std::copy_n(sums[0], range.count, args_.sum_dy + range.first);
-        about_mean(sums[0], sums[1], args_.mean + range.first, range.count, args_.sum_dy_centered_x + range.first);
+        execution_.passes.kernels.about_mean(range.count, args_.mean + range.first, {sums[0], sums[1]},
+                                             args_.sum_dy_centered_x + range.first);
     }
 
   private:

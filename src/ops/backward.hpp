@@ -53,6 +53,10 @@ class Gradient : public Operation {
                                 const Statistics& statistics, double samples,
                                 const kernels::ChannelGradients& sums) const;
 
+    // Of the channels from `first` on; either may be null.
+    void write_parameter_gradients(float* dgamma, float* dbeta, std::int64_t first, std::int64_t count,
+                                   const double* inv_std, const kernels::ChannelGradients& sums) const;
+
     const Execution& execution_;
     const GradientTensors tensors_;
     const bool fixed_;

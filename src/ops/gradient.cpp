@@ -37,6 +37,12 @@ void Gradient::set_batch_coefficients(const ChannelRange& range, std::int64_t in
         {range.coefficients[kXScale] + index, range.coefficients[kOffset] + index});
 }
 
+void Gradient::write_parameter_gradients(float* dgamma, float* dbeta, std::int64_t first, std::int64_t count,
+                                         const double* inv_std, const kernels::ChannelGradients& sums) const {
+    execution_.passes.kernels.parameter_gradients(count, inv_std, sums, dgamma == nullptr ? nullptr : dgamma + first,
+                                                  dbeta == nullptr ? nullptr : dbeta + first);
+}
+
 static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);
 
 void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,

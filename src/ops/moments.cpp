@@ -35,6 +35,10 @@ class MomentsOperation final : public Operation {
     const bnorm_moments_args& args_;
 };
 
+float update_running(float running, double batch, const RunningWeights& weights) {
+    return static_cast<float>(weights.old_weight * static_cast<double>(running) + weights.new_weight * batch);
+}
+
 } // namespace
 
 void moments(const Execution& execution, const bnorm_moments_args& args) {
@@ -61,7 +65,7 @@ void moments_finish(const bnorm_moments_finish_args& args) {
         }
         if (args.running_var != nullptr) {
             args.running_var[c] =
-                update_running(args.running_var[c], running_batch_variance(m2, args.count, weights), weights);
+                update_running(args.running_var[c], m2 * running_variance_share(args.count, weights), weights);
         }
         if (args.variance != nullptr) {
             args.variance[c] = population_variance(m2, args.count);

@@ -1,4 +1,4 @@
-// Scalar formulas in f64. What every ISA and every path must agree on is written only here.
+// Formulas in f64 of one channel, and of many by the kernels of each ISA.
 #ifndef BNORM_OPS_STATISTICS_HPP
 #define BNORM_OPS_STATISTICS_HPP
 
@@ -107,26 +107,20 @@ inline RunningWeights running_weights(bnorm_running_update update, double moment
     }
 }
 
-inline float update_running(float running, double batch, const RunningWeights& weights) {
-    return static_cast<float>(weights.old_weight * static_cast<double>(running) + weights.new_weight * batch);
+inline void update_running_mean(const kernels::KernelTable& kernels, const double* mean, std::int64_t count,
+                                const RunningWeights& weights, float* running) {
+    kernels.running_average(count, mean, 1.0, weights.old_weight, weights.new_weight, running);
 }
 
-// What a batch's M2 contributes to the running variance; Bessel's factor of a single element is 1.
-inline double running_batch_variance(double m2, double count, const RunningWeights& weights) {
-    return population_variance(m2, weights.unbiased && count > 1.0 ? count - 1.0 : count);
+// What the running variance takes of M2; Bessel's factor of a single element is 1.
+inline double running_variance_share(double samples, const RunningWeights& weights) {
+    return 1.0 / (weights.unbiased && samples > 1.0 ? samples - 1.0 : samples);
 }
 
-inline void update_running_mean(float* running, const double* mean, std::int64_t count, const RunningWeights& weights) {
-    for (std::int64_t i = 0; i < count; ++i) {
-        running[i] = update_running(running[i], mean[i], weights);
-    }
-}
-
-inline void update_running_var(float* running, const double* m2, double samples, std::int64_t count,
-                               const RunningWeights& weights) {
-    for (std::int64_t i = 0; i < count; ++i) {
-        running[i] = update_running(running[i], running_batch_variance(m2[i], samples, weights), weights);
-    }
+inline void update_running_var(const kernels::KernelTable& kernels, const double* m2, double samples,
+                               std::int64_t count, const RunningWeights& weights, float* running) {
+    kernels.running_average(count, m2, running_variance_share(samples, weights), weights.old_weight, weights.new_weight,
+                            running);
 }
 
 } // namespace bnorm::ops

@@ -32,8 +32,9 @@ class TrainingForward final : public Forward {
                          const double* m2) const {
         const double samples = static_cast<double>(execution_.passes.geometry.elements_per_channel);
         const std::int64_t first = range.first + index;
+        const auto& kernels = execution_.passes.kernels;
         double inv_std[kChannelsAtOnce] = {};
-        inverse_std(execution_.passes.kernels, m2, samples, execution_.problem.epsilon, count, inv_std);
+        inverse_std(kernels, m2, samples, execution_.problem.epsilon, count, inv_std);
         set_coefficients(range, index, count, mean, inv_std);
         if (args_.mean != nullptr) {
             std::copy_n(mean, count, args_.mean + first);
@@ -42,10 +43,10 @@ class TrainingForward final : public Forward {
             std::copy_n(inv_std, count, args_.inv_std + first);
         }
         if (args_.running_mean != nullptr) {
-            update_running_mean(args_.running_mean + first, mean, count, weights_);
+            update_running_mean(kernels, mean, count, weights_, args_.running_mean + first);
         }
         if (args_.running_var != nullptr) {
-            update_running_var(args_.running_var + first, m2, samples, count, weights_);
+            update_running_var(kernels, m2, samples, count, weights_, args_.running_var + first);
         }
     }
 
