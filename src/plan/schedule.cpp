@@ -320,11 +320,14 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
     return items.busiest(schedule.threads) - share <= share * read_again / workload.streams;
 }
 
-// Outputs go past the cache from this many bytes on: from half of what it holds, because it is seldom a process's
-// alone, and because what is read again need not give way to outputs then. Where nothing is read again, more goes
-// through the cache than memory takes until the tensors fit badly.
-std::int64_t stream_limit(const Workload& workload, const Machine& machine) {
-    return workload.reductions == 0 ? machine.last_level_bytes * 2 / 3 : machine.last_level_bytes / 2;
+// Outputs go past the cache from this many bytes on. Several cores move more through the cache than memory takes until
+// the tensors fit badly. One core writes faster past it, from half of what it holds on where tensors are read again,
+// which then need not give way to outputs.
+std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
+    if (threads > 1) {
+        return machine.last_level_bytes * 7 / 8;
+    }
+    return workload.reductions > 0 ? machine.last_level_bytes / 2 : machine.last_level_bytes * 2 / 3;
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
@@ -396,7 +399,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.from_memory = cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
     // Hardware follows long planes through the last-level cache by itself, but not many short ones.
     schedule.prefetch = schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
-    schedule.stream = workload.applies && bytes > stream_limit(workload, machine);
+    schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule_planes(geometry, workload, machine, schedule);
     } else {
