@@ -16,19 +16,14 @@ constexpr std::int64_t kFewRows = 48;
 constexpr std::int64_t kSampledRows = 16;
 
 // The sums of one vector of columns.
-struct ColumnTotals {
-    F64 s1[2];
-    F64 s2[2];
+struct ColumnTotals : WideSums {
     F32 largest;
 };
 
-BNORM_INLINE ColumnTotals no_totals() { return {{F64(0.0), F64(0.0)}, {F64(0.0), F64(0.0)}, F32(0.0F)}; }
+BNORM_INLINE ColumnTotals no_totals() { return {no_wide_sums(), F32(0.0F)}; }
 
 BNORM_INLINE void add_group(ColumnTotals& totals, const F32Sums& group) {
-    totals.s1[0] = totals.s1[0] + widen_low(group.s1);
-    totals.s1[1] = totals.s1[1] + widen_high(group.s1);
-    totals.s2[0] = totals.s2[0] + widen_low(group.s2);
-    totals.s2[1] = totals.s2[1] + widen_high(group.s2);
+    add_widened(totals, group);
     totals.largest = xsimd::max(totals.largest, group.s2);
 }
 
@@ -307,18 +302,15 @@ struct ColumnArrays {
 };
 
 BNORM_INLINE ColumnTotals load_totals(const ColumnArrays& arrays, const ColumnMoments& result, std::int64_t c) {
-    return {{load(result.mean + c), load(result.mean + c + kWidthF64)},
-            {load(result.m2 + c), load(result.m2 + c + kWidthF64)},
+    return {{{load(result.mean + c), load(result.mean + c + kWidthF64)},
+             {load(result.m2 + c), load(result.m2 + c + kWidthF64)}},
             load(arrays.largest + c)};
 }
 
 // `result` holds the f64 sums in the meantime.
 BNORM_INLINE void store_totals(const ColumnTotals& totals, ColumnArrays& arrays, const ColumnMoments& result,
                                std::int64_t c) {
-    store(result.mean + c, totals.s1[0]);
-    store(result.mean + c + kWidthF64, totals.s1[1]);
-    store(result.m2 + c, totals.s2[0]);
-    store(result.m2 + c + kWidthF64, totals.s2[1]);
+    store(totals, result.mean + c, result.m2 + c);
     store(arrays.largest + c, totals.largest);
 }
 

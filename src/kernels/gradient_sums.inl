@@ -246,26 +246,13 @@ BNORM_INLINE std::int64_t sum_groups_of_gradient_rows(const GradientSums& task, 
     return r;
 }
 
-// Of one vector of columns.
-struct GradientTotals {
-    F64 dy[2];
-    F64 products[2];
-};
-
-BNORM_INLINE void add_group(GradientTotals& totals, const F32Sums& group) {
-    totals.dy[0] = totals.dy[0] + widen_low(group.s1);
-    totals.dy[1] = totals.dy[1] + widen_high(group.s1);
-    totals.products[0] = totals.products[0] + widen_low(group.s2);
-    totals.products[1] = totals.products[1] + widen_high(group.s2);
-}
-
 // The f64 sums stay in registers from the first row to the last; in the same order as by groups of rows.
 template <Gate kGate, bool kWhole, std::int64_t kVectors>
 BNORM_INLINE void sum_gradient_panel(const GradientSums& task, std::int64_t column, std::int64_t lanes) {
-    GradientTotals totals[kVectors];
+    WideSums totals[kVectors];
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kVectors; ++v) {
-        totals[v] = {{F64(0.0), F64(0.0)}, {F64(0.0), F64(0.0)}};
+        totals[v] = no_wide_sums();
     }
     for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
         const GradientRow first = gradient_row(task, r);
@@ -274,19 +261,16 @@ BNORM_INLINE void sum_gradient_panel(const GradientSums& task, std::int64_t colu
             const std::int64_t c = column + v * kWidth;
             const GradientRow top = {in_register(first.dy + c), in_register(first.x + c), first.mask};
             const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, c);
-            add_group(totals[v], sum_eight_products([&](std::int64_t k) {
-                          return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + c, lanes,
-                                                               parameters);
-                      }));
+            add_widened(totals[v], sum_eight_products([&](std::int64_t k) {
+                            return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + c, lanes,
+                                                                 parameters);
+                        }));
         }
     }
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kVectors; ++v) {
         const std::int64_t c = column + v * kWidth;
-        store(task.sum_dy + c, totals[v].dy[0]);
-        store(task.sum_dy + c + kWidthF64, totals[v].dy[1]);
-        store(task.sum_dy_centered_x + c, totals[v].products[0]);
-        store(task.sum_dy_centered_x + c + kWidthF64, totals[v].products[1]);
+        store(totals[v], task.sum_dy + c, task.sum_dy_centered_x + c);
     }
 }
 

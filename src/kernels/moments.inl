@@ -48,16 +48,31 @@ BNORM_INLINE F32Sums sum_eight(const Values& d) {
     return {low1 + high1, low2 + high2};
 }
 
+// F32Sums of one vector of columns, in f64.
+struct WideSums {
+    F64 s1[2];
+    F64 s2[2];
+};
+
+BNORM_INLINE WideSums no_wide_sums() { return {{F64(0.0), F64(0.0)}, {F64(0.0), F64(0.0)}}; }
+
+BNORM_INLINE void add_widened(WideSums& sums, const F32Sums& group) {
+    sums.s1[0] = sums.s1[0] + widen_low(group.s1);
+    sums.s1[1] = sums.s1[1] + widen_high(group.s1);
+    sums.s2[0] = sums.s2[0] + widen_low(group.s2);
+    sums.s2[1] = sums.s2[1] + widen_high(group.s2);
+}
+
+BNORM_INLINE void store(const WideSums& sums, double* s1, double* s2) {
+    store(s1, sums.s1[0]);
+    store(s1 + kWidthF64, sums.s1[1]);
+    store(s2, sums.s2[0]);
+    store(s2 + kWidthF64, sums.s2[1]);
+}
+
 BNORM_INLINE void add_widened(double* sums, F32 value) {
     store(sums, load(sums) + widen_low(value));
     store(sums + kWidthF64, load(sums + kWidthF64) + widen_high(value));
-}
-
-// The sums of a group enter the block's; `largest` keeps the largest s2 of a group.
-BNORM_INLINE void add_group(const F32Sums& group, double* s1, double* s2, float* largest) {
-    add_widened(s1, group.s1);
-    add_widened(s2, group.s2);
-    store(largest, xsimd::max(load(largest), group.s2));
 }
 
 // Sum over the virtual lanes in the fixed order 8-4-2-1. Spelled out: as loops it took a third of a small block's time.
