@@ -49,6 +49,11 @@ class Peer:
             cwd=PEERS, env=environment)
         self.info = self.ask("info")
 
+    def choose_cores(self, threads):
+        """One thread stays where all others have their turns: cores of a shared machine slow down one at a time."""
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(self.process.pid, cores[-1:] if threads == 1 else cores)
+
     def ask(self, line):
         try:
             self.process.stdin.write(line + "\n")
@@ -133,6 +138,7 @@ def take_turns(peers, request, options):
     """(medians of each turn, by the name of the peer; what the others, which are left out, answered)"""
     able, left_out = {}, {}
     for peer in peers:
+        peer.choose_cores(int(request.split()[-1]))
         answer = peer.ask("prepare " + request)
         if "error" in answer:
             left_out[peer.info["name"]] = answer["error"]
