@@ -15,15 +15,17 @@ constexpr int kThreads[] = {4, 8, 16, 32, 64, 128, 256};
 
 struct Row {
     const char* name;
+    bnorm_operation operation;
     Workload workload; // as the library describes it to its planner
 };
 // Backward with saved statistics: one reduction.
-constexpr Row kRows[] = {{"training forward", {1, true, 3, 1, 2}},
-                         {"inference", {0, true, 3, 1, 2, true}},
-                         {"backward", {1, true, 5, 2, 3}}};
+constexpr Row kRows[] = {{"training forward", BNORM_TRAINING_FORWARD, {1, true, 3, 1, 2}},
+                         {"inference", BNORM_INFERENCE, {0, true, 3, 1, 2, true}},
+                         {"backward", BNORM_BACKWARD, {1, true, 5, 2, 3}}};
 
-Geometry geometry_of(bnorm_layout layout, const bench::Shape& shape) {
+Geometry geometry_of(bnorm_operation operation, bnorm_layout layout, const bench::Shape& shape) {
     bnorm_problem problem = {};
+    problem.operation = operation;
     problem.layout = layout;
     problem.batch = shape.batch;
     problem.channels = shape.channels;
@@ -44,7 +46,7 @@ void print_header() {
 }
 
 void print_row(const bench::Shape& shape, const Row& row, bnorm_layout layout, const Machine& machine) {
-    const Geometry geometry = geometry_of(layout, shape);
+    const Geometry geometry = geometry_of(row.operation, layout, shape);
     std::printf("| %s %s | %s | %s |", shape.layer.c_str(), shape.sizes().c_str(), row.name,
                 layout == BNORM_NCHW ? "NCHW" : "NHWC");
     for (const int threads : kThreads) {

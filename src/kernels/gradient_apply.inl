@@ -174,11 +174,37 @@ BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::i
     }
 }
 
+// Rows of so many vectors that all their parameters stay in registers.
+template <class Variant>
+BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
+    GradientApplyParameters parameters[kTogether];
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kTogether; ++v) {
+        parameters[v] = gradient_apply_parameters<Variant, Pattern::periodic>(task, v * kWidth);
+    }
+    for (std::int64_t r = 0; r < task.rows; ++r) {
+        const GradientApplyRow row = gradient_apply_row(task, r);
+        GradientApplyOutput outputs[kTogether];
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kTogether; ++v) {
+            outputs[v] = gradient_apply_output<Variant, true>(row, v * kWidth, kWidth, parameters[v]);
+        }
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kTogether; ++v) {
+            store_output<Variant, true, Variant::stream>(row, v * kWidth, kWidth, outputs[v]);
+        }
+    }
+}
+
 // As apply_periodic.
 template <int kVariant>
 BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
     using Variant = GradientApplyVariant<kVariant>;
     const GradientApply task = arguments;
+    if (kWidth == 16 && task.columns == kTogether * kWidth) {
+        gradient_apply_short_rows<Variant>(task);
+        return;
+    }
     std::int64_t r = 0;
     if (task.columns < kTogether * kWidth) {
         for (; r + kTogether <= task.rows; r += kTogether) {

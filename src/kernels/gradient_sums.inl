@@ -78,6 +78,33 @@ BNORM_INLINE F32Sums sum_eight_products(const Terms& terms) {
     return {low.s1 + high.s1, low.s2 + high.s2};
 }
 
+// The same of kRows rows of kVectors vectors each, one row after the other; `terms(row, vector)` gives each vector's.
+template <std::int64_t kRows, std::int64_t kVectors, class Terms>
+BNORM_INLINE void sum_products_along_rows(std::int64_t first, const Terms& terms, F32Sums (&sums)[kVectors]) {
+    if constexpr (kRows == 1) {
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kVectors; ++v) {
+            const GradientTerms t = terms(first, v);
+            sums[v] = {t.dy, t.dy * t.e};
+        }
+    } else if constexpr (kRows == 2) {
+        sum_products_along_rows<1>(first, terms, sums);
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kVectors; ++v) {
+            const GradientTerms t = terms(first + 1, v);
+            sums[v] = {sums[v].s1 + t.dy, fma(t.dy, t.e, sums[v].s2)};
+        }
+    } else {
+        F32Sums high[kVectors];
+        sum_products_along_rows<kRows / 2>(first, terms, sums);
+        sum_products_along_rows<kRows / 2>(first + kRows / 2, terms, high);
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kVectors; ++v) {
+            sums[v] = {sums[v].s1 + high[v].s1, sums[v].s2 + high[v].s2};
+        }
+    }
+}
+
 struct LaneGradients {
     LaneTotals dy;
     LaneTotals products;
@@ -291,6 +318,48 @@ BNORM_RARE std::int64_t sum_gradient_panels(const GradientSums& task) {
     return task.rows / kGroup * kGroup;
 }
 
+// Rows of a single panel that follow each other are one stream, which hardware fetches sooner than any prefetch, if it
+// is read in its order.
+constexpr std::int64_t kSinglePanel = kColumnVectors * kWidth;
+
+constexpr bool is_one_stream(const GradientSums& task) {
+    return task.columns == kSinglePanel && task.dy_stride == kSinglePanel && task.x_stride == kSinglePanel;
+}
+
+template <Gate kGate>
+BNORM_RARE std::int64_t sum_groups_of_one_stream(const GradientSums& task) {
+    WideSums totals[kColumnVectors];
+    BNORM_UNROLL
+    for (WideSums& vector : totals) {
+        vector = no_wide_sums();
+    }
+    std::int64_t r = 0;
+    for (; r + kGroup <= task.rows; r += kGroup) {
+        const GradientRow first = gradient_row(task, r);
+        const GradientRow top = {in_register(first.dy), in_register(first.x), first.mask};
+        F32Sums sums[kColumnVectors];
+        sum_products_along_rows<kGroup>(
+            0,
+            [&](std::int64_t k, std::int64_t v) {
+                const std::int64_t c = v * kWidth;
+                const std::int64_t i = k * kSinglePanel + c;
+                const GradientRow vector = {top.dy + i, top.x + i, top.mask + k * task.mask_stride};
+                const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, c);
+                return gradient_terms<kGate, true>(vector, task.mask_bit + c, kWidth, parameters);
+            },
+            sums);
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kColumnVectors; ++v) {
+            add_widened(totals[v], sums[v]);
+        }
+    }
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kColumnVectors; ++v) {
+        store(totals[v], task.sum_dy + v * kWidth, task.sum_dy_centered_x + v * kWidth);
+    }
+    return r;
+}
+
 template <Gate kGate>
 BNORM_RARE std::int64_t sum_groups_ahead(const GradientSums& task) {
     return sum_groups_of_gradient_rows<kGate, 1>(
@@ -301,7 +370,8 @@ BNORM_RARE std::int64_t sum_groups_ahead(const GradientSums& task) {
 template <Gate kGate>
 BNORM_INLINE std::int64_t sum_whole_groups(const GradientSums& task) {
     if (task.prefetch) {
-        return sum_groups_ahead<kGate>(task);
+        return kWidth == 16 && is_one_stream(task) ? sum_groups_of_one_stream<kGate>(task)
+                                                   : sum_groups_ahead<kGate>(task);
     }
     if (kWidth == 16 && !shares_sets(task.x_stride) && !shares_sets(task.dy_stride)) {
         return sum_gradient_panels<kGate>(task);

@@ -23,7 +23,8 @@ constexpr std::int64_t kMinRuns = 16;
 constexpr std::int64_t kMinRowLength = 256;
 // But not so long that fewer than this many are left: below 48, kernels sum in f64.
 constexpr std::int64_t kEnoughRows = 128;
-// Below these rows are whole panels, and a single one: from memory longer rows are fetched ahead more easily.
+// Below these rows are whole panels, and a single one: from memory longer rows are fetched ahead more easily. Not so by
+// gradient sums, which read rows of a single panel as one stream: their blocks have as many elements as of longer rows.
 constexpr std::int64_t kWholePanelElements = std::int64_t{1} << 20;
 constexpr std::int64_t kSinglePanelElements = std::int64_t{1} << 21;
 // And at most this long: their parameters stay in L1, and their partial sums below 1 % of the tensor.
@@ -51,6 +52,10 @@ bool sums_together(const Geometry& geometry) {
     return plane < kMinLongPlane && geometry.rows >= images && !whole_vectors;
 }
 
+bool sums_gradients(bnorm_operation operation) {
+    return operation == BNORM_BACKWARD || operation == BNORM_BACKWARD_FIXED || operation == BNORM_GRADIENT_SUMS;
+}
+
 void make_planes(Geometry& geometry, std::int64_t images, std::int64_t plane) {
     geometry.kind = MatrixKind::planes;
     geometry.rows = images;
@@ -73,19 +78,18 @@ void make_columns(Geometry& geometry, std::int64_t rows, std::int64_t columns_pe
     geometry.mask_row_bytes = divide_up(geometry.row_length, kLanes) * 2;
 }
 
-// The fewest pixels of small tensors that fill whole panels; 0: too few pixels, or too many elements or channels.
-std::int64_t pixels_of_panels(std::int64_t channels, std::int64_t pixels) {
+// The fewest pixels that fill whole panels; 0: too few pixels, or too many elements or channels.
+std::int64_t pixels_of_panels(std::int64_t channels, std::int64_t pixels, bool gradients) {
     const std::int64_t count = kPanelColumns / std::gcd(channels, kPanelColumns);
-    if (channels > kMinRowLength / count || pixels < count * kEnoughRows) {
-        return 0;
-    }
-    const std::int64_t most = channels * count == kPanelColumns ? kSinglePanelElements : kWholePanelElements;
-    return channels * pixels < most ? count : 0;
+    const bool single = channels * count == kPanelColumns;
+    const std::int64_t most = single ? kSinglePanelElements : kWholePanelElements;
+    const bool few_elements = channels * pixels < most || (single && gradients);
+    return channels <= kMinRowLength / count && pixels >= count * kEnoughRows && few_elements ? count : 0;
 }
 
 // Pixels to take as one row, so that rows are long and no vector is partial; 1 if that would make rows too long.
-std::int64_t pixels_per_row(std::int64_t channels, std::int64_t pixels) {
-    const std::int64_t panels = pixels_of_panels(channels, pixels);
+std::int64_t pixels_per_row(std::int64_t channels, std::int64_t pixels, bool gradients) {
+    const std::int64_t panels = pixels_of_panels(channels, pixels, gradients);
     if (panels > 0) {
         return panels;
     }
@@ -112,7 +116,9 @@ BlockGrid make_grid(const Geometry& geometry) {
     grid.rows = geometry.rows;
     if (geometry.kind == MatrixKind::columns) {
         grid.columns = grid.columns_per_block = geometry.row_length;
-        const std::int64_t blocks = std::max<std::int64_t>(1, divide_up(geometry.rows, kBlockRows));
+        const bool many_short = geometry.row_length == kPanelColumns && geometry.elements() >= kSinglePanelElements;
+        const std::int64_t most_rows = many_short ? kBlockRows * (kMinRowLength / kPanelColumns) : kBlockRows;
+        const std::int64_t blocks = std::max<std::int64_t>(1, divide_up(geometry.rows, most_rows));
         grid.rows_per_block = std::max(kGroupRows, round_up(divide_up(geometry.rows, blocks), kGroupRows));
         grid.rows_per_run = rows_per_run(geometry);
         return grid;
@@ -126,9 +132,9 @@ BlockGrid make_grid(const Geometry& geometry) {
     return grid;
 }
 
-void join_pixels(Geometry& geometry) {
+void join_pixels(Geometry& geometry, bool gradients) {
     const std::int64_t pixels = geometry.rows;
-    const std::int64_t count = pixels_per_row(geometry.channels, pixels);
+    const std::int64_t count = pixels_per_row(geometry.channels, pixels, gradients);
     if (count == 1) {
         return;
     }
@@ -162,8 +168,7 @@ std::int64_t Geometry::mask_bit(std::int64_t column) const {
 }
 
 std::int64_t Geometry::mask_bytes() const {
-    const std::int64_t all_rows = rows + (tail_columns > 0 ? 1 : 0);
-    return elements() == 0 ? 0 : all_rows * mask_row_bytes + kMaskSpareBytes;
+    return elements() == 0 ? 0 : rows * mask_row_bytes + divide_up(tail_columns, kLanes) * 2 + kMaskSpareBytes;
 }
 
 Geometry make_geometry(const bnorm_problem& problem) {
@@ -188,7 +193,7 @@ Geometry make_geometry(const bnorm_problem& problem) {
     } else {
         make_columns(geometry, geometry.elements_per_channel, 1);
         if (is_dense) {
-            join_pixels(geometry);
+            join_pixels(geometry, sums_gradients(problem.operation));
         }
     }
     geometry.grid = make_grid(geometry);

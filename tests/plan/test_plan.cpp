@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 #include <ostream>
+#include <utility>
 #include <vector>
 
 #include "balance.hpp"
@@ -25,8 +26,9 @@ std::ostream& operator<<(std::ostream& stream, const Shape& s) {
     return stream << (s.layout == BNORM_NCHW ? "NCHW " : "NHWC ") << s.batch << "x" << s.channels << "x" << s.spatial;
 }
 
-Geometry geometry_of(const Shape& shape) {
+Geometry geometry_of(const Shape& shape, bnorm_operation operation = BNORM_TRAINING_FORWARD) {
     bnorm_problem problem = {};
+    problem.operation = operation;
     problem.layout = shape.layout;
     problem.batch = shape.batch;
     problem.channels = shape.channels;
@@ -53,6 +55,20 @@ std::vector<Shape> shapes() {
     return result;
 }
 
+// Forward and backward differ in their geometries.
+std::vector<std::pair<Shape, bnorm_operation>> shapes_and_operations() {
+    std::vector<std::pair<Shape, bnorm_operation>> result;
+    for (const Shape& shape : shapes()) {
+        result.emplace_back(shape, BNORM_TRAINING_FORWARD);
+        result.emplace_back(shape, BNORM_BACKWARD);
+    }
+    return result;
+}
+
+bnorm_operation operation_of(const Workload& workload) {
+    return workload.cached_tensors == 2 ? BNORM_BACKWARD : BNORM_TRAINING_FORWARD;
+}
+
 // As api/plan.cpp describes them: training forward; backward that computes its statistics; inference.
 constexpr Workload kTraining = {1, true, 3, 1, 2};
 constexpr Workload kBackward = {2, true, 5, 2, 3};
@@ -73,9 +89,9 @@ TEST_CASE("split_tree: the largest power of two below the count") {
 }
 
 TEST_CASE("a geometry's matrix has every element once") {
-    for (const Shape& shape : shapes()) {
-        const Geometry geometry = geometry_of(shape);
-        INFO("shape ", shape);
+    for (const auto& [shape, operation] : shapes_and_operations()) {
+        const Geometry geometry = geometry_of(shape, operation);
+        INFO("shape ", shape, ", operation ", operation);
         CHECK(geometry.rows * geometry.row_length + geometry.tail_columns ==
               shape.batch * shape.channels * shape.spatial);
         CHECK(geometry.row_length == geometry.channels * geometry.columns_per_channel);
@@ -86,10 +102,10 @@ TEST_CASE("a geometry's matrix has every element once") {
 }
 
 TEST_CASE("blocks cover rows and columns exactly, and are small") {
-    for (const Shape& shape : shapes()) {
-        const Geometry geometry = geometry_of(shape);
+    for (const auto& [shape, operation] : shapes_and_operations()) {
+        const Geometry geometry = geometry_of(shape, operation);
         const BlockGrid grid = geometry.grid;
-        INFO("shape ", shape);
+        INFO("shape ", shape, ", operation ", operation);
         REQUIRE(grid.count() >= 1);
         std::int64_t elements = 0;
         for (std::int64_t i = 0; i < grid.count(); ++i) {
@@ -106,7 +122,7 @@ TEST_CASE("blocks cover rows and columns exactly, and are small") {
         if (geometry.kind == MatrixKind::planes) {
             CHECK(grid.rows_per_block * grid.columns_per_block <= 4096);
         } else {
-            CHECK(grid.rows_per_block <= 256);
+            CHECK((grid.rows_per_block <= 256 || grid.rows_per_block * grid.columns <= 65536));
             // Moments round as well as promised: no more than a sixteenth of the rows in f32.
             CHECK((grid.rows_per_run == 8 || grid.rows_per_run * 16 <= grid.rows));
         }
@@ -135,8 +151,8 @@ TEST_CASE("the grid does not depend on threads: schedules only group its blocks"
 
 TEST_CASE("scratch memory stays below 1 % of the tensor plus 64 KiB a thread plus 48 bytes a channel") {
     for (const Shape& shape : shapes()) {
-        const Geometry geometry = geometry_of(shape);
         for (const Workload& workload : {kTraining, kBackward, kInference}) {
+            const Geometry geometry = geometry_of(shape, operation_of(workload));
             for (const int threads : {1, 2, 3, 8, 64}) {
                 const Schedule schedule = make_schedule(geometry, workload, machine(threads));
                 INFO("shape ", shape, ", reductions ", workload.reductions, ", threads ", threads);
@@ -158,6 +174,40 @@ TEST_CASE("mask rows hold a bit for every column, each unit of 16 columns in byt
         CHECK(geometry.mask_bytes() <=
               geometry.elements() * 7 / 48 + (geometry.rows + 2) * 2 + geometry.mask_row_bytes);
     }
+}
+
+// What forward writes backward reads, whatever rows each of them makes of a tensor.
+TEST_CASE("forward and backward agree on every bit of a mask") {
+    for (const Shape& shape : shapes()) {
+        const Geometry forward = geometry_of(shape);
+        const auto bit_of = [](const Geometry& geometry, std::int64_t element) {
+            return element / geometry.row_length * geometry.mask_row_bytes * 8 +
+                   geometry.mask_bit(element % geometry.row_length);
+        };
+        for (const bnorm_operation operation : {BNORM_BACKWARD, BNORM_BACKWARD_FIXED, BNORM_GRADIENT_SUMS,
+                                                BNORM_GRADIENT_APPLY, BNORM_APPLY, BNORM_INFERENCE}) {
+            const Geometry other = geometry_of(shape, operation);
+            INFO("shape ", shape, ", operation ", operation);
+            CHECK(forward.mask_bytes() == other.mask_bytes());
+            for (std::int64_t element = 0; element < forward.elements(); element += forward.elements() / 1000 + 1) {
+                REQUIRE(bit_of(forward, element) == bit_of(other, element));
+            }
+            CHECK(bit_of(forward, forward.elements() - 1) == bit_of(other, forward.elements() - 1));
+        }
+    }
+}
+
+TEST_CASE(
+    "gradients of large tensors of few channels are summed in rows of a single panel, in blocks as large as else") {
+    for (const std::int64_t channels : {16, 32, 64}) {
+        const Shape shape = {BNORM_NHWC, 32, channels, 12544};
+        const Geometry forward = geometry_of(shape);
+        const Geometry backward = geometry_of(shape, BNORM_BACKWARD);
+        CHECK(forward.row_length == 256);
+        CHECK(backward.row_length == 64);
+        CHECK(backward.grid.rows_per_block * backward.row_length == forward.grid.rows_per_block * forward.row_length);
+    }
+    CHECK(geometry_of({BNORM_NHWC, 32, 128, 3136}, BNORM_BACKWARD).row_length == 256);
 }
 
 // The machine has a last-level cache of 32 MiB; these tensors have 3, 6.1, 12.25 and 24.5 MiB.
@@ -282,14 +332,17 @@ TEST_CASE("small work stays on one thread, large work does not") {
 // Two reasons for more than 1.15 times an even share: whole channels that stay in L2 between the passes (the busiest
 // thread then still moves no more than it would otherwise), and shares of a few blocks.
 TEST_CASE("the suite spreads evenly over 2 to 256 threads") {
-    constexpr std::int64_t kFewBlocks = std::int64_t{12} * 4096; // 256 rows of a cache line each
+    // The least that a thread can be given: 256 rows of a cache line each, or 1024 of a panel that is not divided.
+    const auto few_blocks = [](const Geometry& geometry) {
+        return 12 * (geometry.grid.rows_per_block > 256 ? std::int64_t{65536} : std::int64_t{4096});
+    };
     int uneven = 0;
     int plans = 0;
     for (const bench::Shape& tensor : bench::suite()) {
         for (const bnorm_layout layout : {BNORM_NCHW, BNORM_NHWC}) {
             const Shape shape = {layout, tensor.batch, tensor.channels, tensor.spatial()};
-            const Geometry geometry = geometry_of(shape);
             for (const Workload& workload : {kTraining, kBackwardSaved, kBackward, kInference}) {
+                const Geometry geometry = geometry_of(shape, operation_of(workload));
                 for (const int threads : {2, 4, 6, 8, 12, 16, 32, 48, 64, 128, 256}) {
                     const Schedule schedule = make_schedule(geometry, workload, machine(threads));
                     const bench::Balance spread = bench::balance(geometry, workload, schedule);
@@ -304,7 +357,8 @@ TEST_CASE("the suite spreads evenly over 2 to 256 threads") {
                                                 workload.streams;
                         CHECK((spread.slowest <= 1.15 || spread.bytes <= by_parts));
                     } else {
-                        CHECK(spread.slowest <= (geometry.elements() / schedule.threads < kFewBlocks ? 1.25 : 1.15));
+                        CHECK(spread.slowest <=
+                              (geometry.elements() / schedule.threads < few_blocks(geometry) ? 1.25 : 1.15));
                     }
                 }
             }
@@ -321,8 +375,8 @@ TEST_CASE("the largest problems, on any number of threads: nothing overflows, no
         {kMost >> 6, 64, 1}, {1, 64, kMost >> 6}, {kMost >> 10, 17, 49}};
     for (const auto& size : sizes) {
         for (const bnorm_layout layout : {BNORM_NCHW, BNORM_NHWC}) {
-            const Geometry geometry = geometry_of({layout, size[0], size[1], size[2]});
             for (const Workload& workload : {kTraining, kBackward, kInference}) {
+                const Geometry geometry = geometry_of({layout, size[0], size[1], size[2]}, operation_of(workload));
                 for (const int threads : {1, 2, 3, 64, 1 << 20, std::numeric_limits<int>::max()}) {
                     const Schedule schedule = make_schedule(geometry, workload, machine(threads));
                     INFO("sizes ", size[0], " ", size[1], " ", size[2], ", threads ", threads);
