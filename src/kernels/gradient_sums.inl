@@ -78,33 +78,6 @@ BNORM_INLINE F32Sums sum_eight_products(const Terms& terms) {
     return {low.s1 + high.s1, low.s2 + high.s2};
 }
 
-// The same of kRows rows of kVectors vectors each, one row after the other; `terms(row, vector)` gives each vector's.
-template <std::int64_t kRows, std::int64_t kVectors, class Terms>
-BNORM_INLINE void sum_products_along_rows(std::int64_t first, const Terms& terms, F32Sums (&sums)[kVectors]) {
-    if constexpr (kRows == 1) {
-        BNORM_UNROLL
-        for (std::int64_t v = 0; v < kVectors; ++v) {
-            const GradientTerms t = terms(first, v);
-            sums[v] = {t.dy, t.dy * t.e};
-        }
-    } else if constexpr (kRows == 2) {
-        sum_products_along_rows<1>(first, terms, sums);
-        BNORM_UNROLL
-        for (std::int64_t v = 0; v < kVectors; ++v) {
-            const GradientTerms t = terms(first + 1, v);
-            sums[v] = {sums[v].s1 + t.dy, fma(t.dy, t.e, sums[v].s2)};
-        }
-    } else {
-        F32Sums high[kVectors];
-        sum_products_along_rows<kRows / 2>(first, terms, sums);
-        sum_products_along_rows<kRows / 2>(first + kRows / 2, terms, high);
-        BNORM_UNROLL
-        for (std::int64_t v = 0; v < kVectors; ++v) {
-            sums[v] = {sums[v].s1 + high[v].s1, sums[v].s2 + high[v].s2};
-        }
-    }
-}
-
 struct LaneGradients {
     LaneTotals dy;
     LaneTotals products;
@@ -203,15 +176,26 @@ BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
     }
 }
 
+BNORM_INLINE F32Sums add_terms(const F32Sums& sums, const GradientTerms& t) {
+    return {sums.s1 + t.dy, fma(t.dy, t.e, sums.s2)};
+}
+BNORM_INLINE F32Sums first_terms(const GradientTerms& t) { return {t.dy, t.dy * t.e}; }
+
 template <Gate kGate, bool kWhole, class Ahead>
 BNORM_INLINE F32Sums sum_four_gradient_rows(const GradientSums& task, const GradientRow& first, std::int64_t column,
-                                            std::int64_t lanes, Ahead& ahead) {
+                                            std::int64_t lanes, Ahead& ahead, const F32Sums* before) {
     const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, column);
     const GradientRow top = {in_register(first.dy + column), in_register(first.x + column), first.mask};
-    return sum_four_products([&](std::int64_t k) {
+    const auto terms = [&](std::int64_t k) {
         ahead.fetch();
         return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + column, lanes, parameters);
-    });
+    };
+    F32Sums sums = before == nullptr ? first_terms(terms(0)) : add_terms(*before, terms(0));
+    BNORM_UNROLL
+    for (std::int64_t k = 1; k < 4; ++k) {
+        sums = add_terms(sums, terms(k));
+    }
+    return sums;
 }
 
 // Vectors of columns that are summed together where dy and x are in cache: four rows of all, then the other four. Eight
@@ -225,15 +209,15 @@ BNORM_INLINE void sum_eight_gradient_rows(const GradientSums& task, const Gradie
     F32Sums low[kVectors];
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kVectors; ++v) {
-        low[v] = sum_four_gradient_rows<kGate, kWhole>(task, first, column + v * kWidth, lanes, ahead);
+        low[v] = sum_four_gradient_rows<kGate, kWhole>(task, first, column + v * kWidth, lanes, ahead, nullptr);
     }
     const GradientRow fifth = rows_on(task, first, 4);
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kVectors; ++v) {
         const std::int64_t c = column + v * kWidth;
-        const F32Sums high = sum_four_gradient_rows<kGate, kWhole>(task, fifth, c, lanes, ahead);
-        add_widened(task.sum_dy + c, low[v].s1 + high.s1);
-        add_widened(task.sum_dy_centered_x + c, low[v].s2 + high.s2);
+        const F32Sums all = sum_four_gradient_rows<kGate, kWhole>(task, fifth, c, lanes, ahead, &low[v]);
+        add_widened(task.sum_dy + c, all.s1);
+        add_widened(task.sum_dy_centered_x + c, all.s2);
     }
 }
 
@@ -288,10 +272,15 @@ BNORM_INLINE void sum_gradient_panel(const GradientSums& task, std::int64_t colu
             const std::int64_t c = column + v * kWidth;
             const GradientRow top = {in_register(first.dy + c), in_register(first.x + c), first.mask};
             const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, c);
-            add_widened(totals[v], sum_eight_products([&](std::int64_t k) {
-                            return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + c, lanes,
-                                                                 parameters);
-                        }));
+            const auto terms = [&](std::int64_t k) {
+                return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + c, lanes, parameters);
+            };
+            F32Sums sums = first_terms(terms(0));
+            BNORM_UNROLL
+            for (std::int64_t k = 1; k < kGroup; ++k) {
+                sums = add_terms(sums, terms(k));
+            }
+            add_widened(totals[v], sums);
         }
     }
     BNORM_UNROLL
@@ -318,16 +307,29 @@ BNORM_RARE std::int64_t sum_gradient_panels(const GradientSums& task) {
     return task.rows / kGroup * kGroup;
 }
 
-// Rows of a single panel that follow each other are one stream, which hardware fetches sooner than any prefetch, if it
-// is read in its order.
-constexpr std::int64_t kSinglePanel = kColumnVectors * kWidth;
+// ---- periodic, in the order of memory ----
+//
+// Rows that follow each other are one stream, which hardware fetches sooner than any prefetch, but only if it is read
+// in its order: already two rows in turns take twice as long.
 
-constexpr bool is_one_stream(const GradientSums& task) {
-    return task.columns == kSinglePanel && task.dy_stride == kSinglePanel && task.x_stride == kSinglePanel;
+// A row whose sums stay in registers.
+constexpr std::int64_t kShortRow = kColumnVectors * kWidth;
+// The most columns whose sums leave enough of L1 to the stream.
+constexpr std::int64_t kMaxColumnsInOrder = 256;
+
+BNORM_INLINE bool are_one_stream(const GradientSums& task, std::int64_t columns) {
+    return task.columns == columns && task.dy_stride == columns && task.x_stride == columns;
 }
 
 template <Gate kGate>
-BNORM_RARE std::int64_t sum_groups_of_one_stream(const GradientSums& task) {
+BNORM_INLINE GradientTerms terms_in_order(const GradientSums& task, const GradientRow& row, std::int64_t c) {
+    return gradient_terms<kGate, true>(at_column(row, c), task.mask_bit + c, kWidth,
+                                       gate_parameters<kGate, Pattern::periodic>(task, c));
+}
+
+template <Gate kGate>
+BNORM_RARE std::int64_t sum_groups_of_short_rows(const GradientSums& arguments) {
+    const GradientSums task = arguments;
     WideSums totals[kColumnVectors];
     BNORM_UNROLL
     for (WideSums& vector : totals) {
@@ -335,19 +337,19 @@ BNORM_RARE std::int64_t sum_groups_of_one_stream(const GradientSums& task) {
     }
     std::int64_t r = 0;
     for (; r + kGroup <= task.rows; r += kGroup) {
-        const GradientRow first = gradient_row(task, r);
-        const GradientRow top = {in_register(first.dy), in_register(first.x), first.mask};
         F32Sums sums[kColumnVectors];
-        sum_products_along_rows<kGroup>(
-            0,
-            [&](std::int64_t k, std::int64_t v) {
-                const std::int64_t c = v * kWidth;
-                const std::int64_t i = k * kSinglePanel + c;
-                const GradientRow vector = {top.dy + i, top.x + i, top.mask + k * task.mask_stride};
-                const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, c);
-                return gradient_terms<kGate, true>(vector, task.mask_bit + c, kWidth, parameters);
-            },
-            sums);
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kColumnVectors; ++v) {
+            sums[v] = first_terms(terms_in_order<kGate>(task, gradient_row(task, r), v * kWidth));
+        }
+        BNORM_NO_UNROLL
+        for (std::int64_t k = 1; k < kGroup; ++k) {
+            const GradientRow row = gradient_row(task, r + k);
+            BNORM_UNROLL
+            for (std::int64_t v = 0; v < kColumnVectors; ++v) {
+                sums[v] = add_terms(sums[v], terms_in_order<kGate>(task, row, v * kWidth));
+            }
+        }
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kColumnVectors; ++v) {
             add_widened(totals[v], sums[v]);
@@ -356,6 +358,61 @@ BNORM_RARE std::int64_t sum_groups_of_one_stream(const GradientSums& task) {
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kColumnVectors; ++v) {
         store(totals[v], task.sum_dy + v * kWidth, task.sum_dy_centered_x + v * kWidth);
+    }
+    return r;
+}
+
+enum class RowOfGroup { first, middle, last };
+
+// Of a group so far and one vector of columns. Side by side: from arrays apart, loads might wait for stores to
+// addresses that agree in the lower 12 bits.
+struct StoredSums {
+    alignas(64) float s1[kWidth];
+    alignas(64) float s2[kWidth];
+};
+
+template <Gate kGate, RowOfGroup kRow>
+BNORM_INLINE void sum_row_in_order(const GradientSums& task, std::int64_t r, StoredSums* sums) {
+    const GradientRow row = gradient_row(task, r);
+    const auto add_vector = [&](std::int64_t c) {
+        StoredSums& stored = sums[c / kWidth];
+        const GradientTerms t = terms_in_order<kGate>(task, row, c);
+        const F32Sums all =
+            kRow == RowOfGroup::first ? first_terms(t) : add_terms({load(stored.s1), load(stored.s2)}, t);
+        if (kRow == RowOfGroup::last) {
+            add_widened(task.sum_dy + c, all.s1);
+            add_widened(task.sum_dy_centered_x + c, all.s2);
+        } else {
+            store(stored.s1, all.s1);
+            store(stored.s2, all.s2);
+        }
+    };
+    std::int64_t c = 0;
+    for (; c + kShortRow <= task.columns; c += kShortRow) {
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kColumnVectors; ++v) {
+            add_vector(c + v * kWidth);
+        }
+    }
+    BNORM_NO_UNROLL
+    for (; c < task.columns; c += kWidth) {
+        add_vector(c);
+    }
+}
+
+// Rows of whole vectors.
+template <Gate kGate>
+BNORM_RARE std::int64_t sum_groups_in_order(const GradientSums& arguments) {
+    const GradientSums task = arguments;
+    StoredSums sums[kMaxColumnsInOrder / kWidth];
+    std::int64_t r = 0;
+    for (; r + kGroup <= task.rows; r += kGroup) {
+        sum_row_in_order<kGate, RowOfGroup::first>(task, r, sums);
+        BNORM_NO_UNROLL
+        for (std::int64_t k = 1; k < kGroup - 1; ++k) {
+            sum_row_in_order<kGate, RowOfGroup::middle>(task, r + k, sums);
+        }
+        sum_row_in_order<kGate, RowOfGroup::last>(task, r + kGroup - 1, sums);
     }
     return r;
 }
@@ -369,9 +426,15 @@ BNORM_RARE std::int64_t sum_groups_ahead(const GradientSums& task) {
 // Down the rows where registers suffice for a panel.
 template <Gate kGate>
 BNORM_INLINE std::int64_t sum_whole_groups(const GradientSums& task) {
+    if (kWidth == 16 && task.prefetch && are_one_stream(task, kShortRow)) {
+        return sum_groups_of_short_rows<kGate>(task);
+    }
+    if (kWidth == 16 && task.past_cache && are_one_stream(task, task.columns) && task.columns % kWidth == 0 &&
+        task.columns <= kMaxColumnsInOrder) {
+        return sum_groups_in_order<kGate>(task);
+    }
     if (task.prefetch) {
-        return kWidth == 16 && is_one_stream(task) ? sum_groups_of_one_stream<kGate>(task)
-                                                   : sum_groups_ahead<kGate>(task);
+        return sum_groups_ahead<kGate>(task);
     }
     if (kWidth == 16 && !shares_sets(task.x_stride) && !shares_sets(task.dy_stride)) {
         return sum_gradient_panels<kGate>(task);
@@ -470,6 +533,7 @@ BNORM_RARE void sum_gradients_together(const GradientSums& arguments) {
         task.scale = run.scale;
         task.shift = run.shift;
         task.prefetch = false;
+        task.past_cache = false;
         task.sum_dy = run.sum_dy;
         task.sum_dy_centered_x = run.sum_dy_centered_x;
         gradient_sums_periodic<kGate>(task);

@@ -397,6 +397,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
     schedule.from_memory = cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
+    schedule.past_cache = cached_bytes > machine.last_level_bytes;
     // Hardware follows long planes through the last-level cache by itself, but not many short ones.
     schedule.prefetch = schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);

@@ -49,6 +49,7 @@ struct Schedule {
     int threads = 1;
     bool stream = false;      // whether outputs bypass the cache
     bool from_memory = false; // whether what is reduced is larger than what the last-level cache gives quickly
+    bool past_cache = false;  // whether it is larger than the last-level cache
     bool prefetch = false;    // whether the next slab is fetched while one is applied
 
     std::int64_t channels_per_item = 0; // by_channels
