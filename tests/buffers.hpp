@@ -181,6 +181,13 @@ class Random {
     }
     double uniform() { return static_cast<double>(bits() >> 11) * 0x1p-53; }
     double normal();
+    // Mean 0, variance 1, at most 3.5 from it: four uniform numbers of 16 bits added up (Irwin and Hall), a tenth of
+    // the time.
+    double nearly_normal() {
+        const std::uint64_t four = bits();
+        const std::uint64_t sum = (four & 0xFFFF) + (four >> 16 & 0xFFFF) + (four >> 32 & 0xFFFF) + (four >> 48);
+        return (static_cast<double>(sum) * 0x1p-16 - 2.0) * 1.7320508075688772; // sqrt(3)
+    }
 
   private:
     std::uint64_t state_;

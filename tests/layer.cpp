@@ -49,9 +49,9 @@ Layer::Layer(const Setup& s)
       dbeta(s.shape.channels, s.placement), mean(s.shape.channels, s.placement), inv_std(s.shape.channels, s.placement),
       mask(static_cast<std::int64_t>(Plan(problem(BNORM_INFERENCE)).info().mask_bytes), s.placement) {
     Random random(42);
-    x.fill([&](std::int64_t) { return static_cast<float>(s.mean + random.normal()); });
-    residual.fill([&](std::int64_t) { return static_cast<float>(random.normal()); });
-    dy.fill([&](std::int64_t) { return static_cast<float>(random.normal()); });
+    x.fill([&](std::int64_t) { return static_cast<float>(s.mean + random.nearly_normal()); });
+    residual.fill([&](std::int64_t) { return static_cast<float>(random.nearly_normal()); });
+    dy.fill([&](std::int64_t) { return static_cast<float>(random.nearly_normal()); });
     for (std::int64_t c = 0; c < s.shape.channels; ++c) {
         gamma[c] = static_cast<float>(1.0 + 0.3 * random.normal());
         beta[c] = static_cast<float>(0.5 * random.normal());
