@@ -176,180 +176,118 @@ BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
     }
 }
 
+// ---- periodic: down the columns, in groups of eight rows, whose terms are added one after the other -----------------
+
+BNORM_INLINE F32Sums first_terms(const GradientTerms& t) { return {t.dy, t.dy * t.e}; }
 BNORM_INLINE F32Sums add_terms(const F32Sums& sums, const GradientTerms& t) {
     return {sums.s1 + t.dy, fma(t.dy, t.e, sums.s2)};
 }
-BNORM_INLINE F32Sums first_terms(const GradientTerms& t) { return {t.dy, t.dy * t.e}; }
 
+template <Gate kGate, bool kWhole>
+BNORM_INLINE GradientTerms column_terms(const GradientSums& task, const GradientRow& row, std::int64_t column) {
+    return gradient_terms<kGate, kWhole>(at_column(row, column), task.mask_bit + column, task.columns - column,
+                                         gate_parameters<kGate, Pattern::periodic>(task, column));
+}
+
+// Of kVectors vectors of columns from `column` on. Row by row, in a loop: unrolled, or one vector after the other, it
+// takes up to 1.2 times as long, and with narrower vectors up to 1.3 times.
+template <Gate kGate, std::int64_t kVectors>
+BNORM_INLINE void sum_group_of_rows(const GradientSums& task, std::int64_t first, std::int64_t column,
+                                    F32Sums (&sums)[kVectors]) {
+    const GradientRow top = gradient_row(task, first);
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+        sums[v] = first_terms(column_terms<kGate, true>(task, top, column + v * kWidth));
+    }
+    BNORM_NO_UNROLL
+    for (std::int64_t k = 1; k < kGroup; ++k) {
+        const GradientRow row = rows_on(task, top, k);
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kVectors; ++v) {
+            sums[v] = add_terms(sums[v], column_terms<kGate, true>(task, row, column + v * kWidth));
+        }
+    }
+}
+
+// Of a single vector, which may be the last one.
 template <Gate kGate, bool kWhole, class Ahead>
-BNORM_INLINE F32Sums sum_four_gradient_rows(const GradientSums& task, const GradientRow& first, std::int64_t column,
-                                            std::int64_t lanes, Ahead& ahead, const F32Sums* before) {
+BNORM_INLINE F32Sums sum_group_of_column(const GradientSums& task, std::int64_t first, std::int64_t column,
+                                         Ahead& ahead) {
     const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, column);
-    const GradientRow top = {in_register(first.dy + column), in_register(first.x + column), first.mask};
+    const GradientRow row = gradient_row(task, first);
+    const GradientRow top = {in_register(row.dy + column), in_register(row.x + column), row.mask};
     const auto terms = [&](std::int64_t k) {
         ahead.fetch();
-        return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + column, lanes, parameters);
+        return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + column, task.columns - column,
+                                             parameters);
     };
-    F32Sums sums = before == nullptr ? first_terms(terms(0)) : add_terms(*before, terms(0));
+    F32Sums sums = first_terms(terms(0));
     BNORM_UNROLL
-    for (std::int64_t k = 1; k < 4; ++k) {
+    for (std::int64_t k = 1; k < kGroup; ++k) {
         sums = add_terms(sums, terms(k));
     }
     return sums;
 }
 
-// Vectors of columns that are summed together where dy and x are in cache: four rows of all, then the other four. Eight
-// rows of one vector after the other lie in few sets of L1 where rows are 4 KiB apart, and drive each other and what
-// hardware fetches ahead out of it; from memory it makes no difference.
-constexpr std::int64_t kColumnVectors = 4;
-
-template <Gate kGate, bool kWhole, std::int64_t kVectors, class Ahead>
-BNORM_INLINE void sum_eight_gradient_rows(const GradientSums& task, const GradientRow& first, std::int64_t column,
-                                          std::int64_t lanes, Ahead& ahead) {
-    F32Sums low[kVectors];
-    BNORM_UNROLL
-    for (std::int64_t v = 0; v < kVectors; ++v) {
-        low[v] = sum_four_gradient_rows<kGate, kWhole>(task, first, column + v * kWidth, lanes, ahead, nullptr);
-    }
-    const GradientRow fifth = rows_on(task, first, 4);
-    BNORM_UNROLL
-    for (std::int64_t v = 0; v < kVectors; ++v) {
-        const std::int64_t c = column + v * kWidth;
-        const F32Sums all = sum_four_gradient_rows<kGate, kWhole>(task, fifth, c, lanes, ahead, &low[v]);
-        add_widened(task.sum_dy + c, all.s1);
-        add_widened(task.sum_dy_centered_x + c, all.s2);
-    }
+BNORM_INLINE void add_to_columns(const GradientSums& task, std::int64_t column, const F32Sums& sums) {
+    add_widened(task.sum_dy + column, sums.s1);
+    add_widened(task.sum_dy_centered_x + column, sums.s2);
 }
 
 template <Gate kGate, bool kWhole>
-BNORM_INLINE void sum_last_gradient_rows(const GradientSums& task, std::int64_t row, std::int64_t column,
-                                         std::int64_t lanes) {
-    const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, column);
-    F32Sums chain = {F32(0.0F), F32(0.0F)};
-    for (; row < task.rows; ++row) {
-        const GradientTerms t = gradient_terms<kGate, kWhole>(at_column(gradient_row(task, row), column),
-                                                              task.mask_bit + column, lanes, parameters);
-        chain = {chain.s1 + t.dy, fma(t.dy, t.e, chain.s2)};
+BNORM_INLINE void sum_last_rows(const GradientSums& task, std::int64_t first, std::int64_t column) {
+    F32Sums sums = {F32(0.0F), F32(0.0F)};
+    for (std::int64_t r = first; r < task.rows; ++r) {
+        sums = add_terms(sums, column_terms<kGate, kWhole>(task, gradient_row(task, r), column));
     }
-    add_widened(task.sum_dy + column, chain.s1);
-    add_widened(task.sum_dy_centered_x + column, chain.s2);
+    add_to_columns(task, column, sums);
 }
 
-// Returns the row that they end at.
+// Vectors of columns in a panel: with more, and their f64 sums, registers do not suffice.
+constexpr std::int64_t kColumnVectors = 4;
+// So many without f64 sums: of rows that share sets of L1, long pieces are read.
+constexpr std::int64_t kAlongVectors = kWidth == 16 ? 8 : 4;
+
+// Along the rows. Returns the row that the groups end at.
 template <Gate kGate, std::int64_t kVectors, class Ahead>
-BNORM_INLINE std::int64_t sum_groups_of_gradient_rows(const GradientSums& task, Ahead ahead) {
-    const std::int64_t whole = task.columns / kWidth * kWidth;
-    const std::int64_t rest = task.columns - whole;
+BNORM_INLINE std::int64_t sum_groups_along_rows(const GradientSums& task, Ahead ahead) {
     std::int64_t r = 0;
     for (; r + kGroup <= task.rows; r += kGroup) {
-        const GradientRow first = gradient_row(task, r);
         std::int64_t c = 0;
-        for (; c + kVectors * kWidth <= whole; c += kVectors * kWidth) {
-            sum_eight_gradient_rows<kGate, true, kVectors>(task, first, c, kWidth, ahead);
+        for (; kVectors > 1 && c + kVectors * kWidth <= task.columns; c += kVectors * kWidth) {
+            F32Sums sums[kVectors];
+            sum_group_of_rows<kGate>(task, r, c, sums);
+            BNORM_UNROLL
+            for (std::int64_t v = 0; v < kVectors; ++v) {
+                add_to_columns(task, c + v * kWidth, sums[v]);
+            }
         }
-        for (; c < whole; c += kWidth) {
-            sum_eight_gradient_rows<kGate, true, 1>(task, first, c, kWidth, ahead);
+        BNORM_NO_UNROLL
+        for (; c + kWidth <= task.columns; c += kWidth) {
+            add_to_columns(task, c, sum_group_of_column<kGate, true>(task, r, c, ahead));
         }
-        if (rest != 0) {
-            sum_eight_gradient_rows<kGate, false, 1>(task, first, whole, rest, ahead);
+        if (c < task.columns) {
+            add_to_columns(task, c, sum_group_of_column<kGate, false>(task, r, c, ahead));
         }
     }
     return r;
 }
 
-// The f64 sums stay in registers from the first row to the last; in the same order as by groups of rows.
-template <Gate kGate, bool kWhole, std::int64_t kVectors>
-BNORM_INLINE void sum_gradient_panel(const GradientSums& task, std::int64_t column, std::int64_t lanes) {
-    WideSums totals[kVectors];
-    BNORM_UNROLL
-    for (std::int64_t v = 0; v < kVectors; ++v) {
-        totals[v] = no_wide_sums();
-    }
-    for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
-        const GradientRow first = gradient_row(task, r);
-        BNORM_UNROLL
-        for (std::int64_t v = 0; v < kVectors; ++v) {
-            const std::int64_t c = column + v * kWidth;
-            const GradientRow top = {in_register(first.dy + c), in_register(first.x + c), first.mask};
-            const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, c);
-            const auto terms = [&](std::int64_t k) {
-                return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + c, lanes, parameters);
-            };
-            F32Sums sums = first_terms(terms(0));
-            BNORM_UNROLL
-            for (std::int64_t k = 1; k < kGroup; ++k) {
-                sums = add_terms(sums, terms(k));
-            }
-            add_widened(totals[v], sums);
-        }
-    }
-    BNORM_UNROLL
-    for (std::int64_t v = 0; v < kVectors; ++v) {
-        const std::int64_t c = column + v * kWidth;
-        store(totals[v], task.sum_dy + c, task.sum_dy_centered_x + c);
-    }
+BNORM_INLINE void store_columns(const GradientSums& task, std::int64_t column, const WideSums& sums) {
+    store(sums, task.sum_dy + column, task.sum_dy_centered_x + column);
 }
 
-// Returns the row that the groups end at.
+// Down the rows: the f64 sums stay in registers from the first to the last.
 template <Gate kGate>
-BNORM_RARE std::int64_t sum_gradient_panels(const GradientSums& task) {
-    const std::int64_t whole = task.columns / kWidth * kWidth;
-    std::int64_t c = 0;
-    for (; c + kColumnVectors * kWidth <= whole; c += kColumnVectors * kWidth) {
-        sum_gradient_panel<kGate, true, kColumnVectors>(task, c, kWidth);
-    }
-    for (; c < whole; c += kWidth) {
-        sum_gradient_panel<kGate, true, 1>(task, c, kWidth);
-    }
-    if (c < task.columns) {
-        sum_gradient_panel<kGate, false, 1>(task, c, task.columns - c);
-    }
-    return task.rows / kGroup * kGroup;
-}
-
-// ---- periodic, in the order of memory ----
-//
-// Rows that follow each other are one stream, which hardware fetches sooner than any prefetch, but only if it is read
-// in its order: already two rows in turns take twice as long.
-
-// A row whose sums stay in registers.
-constexpr std::int64_t kShortRow = kColumnVectors * kWidth;
-// The most columns whose sums leave enough of L1 to the stream.
-constexpr std::int64_t kMaxColumnsInOrder = 256;
-
-BNORM_INLINE bool are_one_stream(const GradientSums& task, std::int64_t columns) {
-    return task.columns == columns && task.dy_stride == columns && task.x_stride == columns;
-}
-
-template <Gate kGate>
-BNORM_INLINE GradientTerms terms_in_order(const GradientSums& task, const GradientRow& row, std::int64_t c) {
-    return gradient_terms<kGate, true>(at_column(row, c), task.mask_bit + c, kWidth,
-                                       gate_parameters<kGate, Pattern::periodic>(task, c));
-}
-
-template <Gate kGate>
-BNORM_RARE std::int64_t sum_groups_of_short_rows(const GradientSums& arguments) {
-    const GradientSums task = arguments;
+BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
     WideSums totals[kColumnVectors];
     BNORM_UNROLL
     for (WideSums& vector : totals) {
         vector = no_wide_sums();
     }
-    std::int64_t r = 0;
-    for (; r + kGroup <= task.rows; r += kGroup) {
+    for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
         F32Sums sums[kColumnVectors];
-        BNORM_UNROLL
-        for (std::int64_t v = 0; v < kColumnVectors; ++v) {
-            sums[v] = first_terms(terms_in_order<kGate>(task, gradient_row(task, r), v * kWidth));
-        }
-        BNORM_NO_UNROLL
-        for (std::int64_t k = 1; k < kGroup; ++k) {
-            const GradientRow row = gradient_row(task, r + k);
-            BNORM_UNROLL
-            for (std::int64_t v = 0; v < kColumnVectors; ++v) {
-                sums[v] = add_terms(sums[v], terms_in_order<kGate>(task, row, v * kWidth));
-            }
-        }
+        sum_group_of_rows<kGate>(task, r, column, sums);
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kColumnVectors; ++v) {
             add_widened(totals[v], sums[v]);
@@ -357,9 +295,46 @@ BNORM_RARE std::int64_t sum_groups_of_short_rows(const GradientSums& arguments) 
     }
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kColumnVectors; ++v) {
-        store(totals[v], task.sum_dy + v * kWidth, task.sum_dy_centered_x + v * kWidth);
+        store_columns(task, column + v * kWidth, totals[v]);
     }
-    return r;
+}
+
+template <Gate kGate, bool kWhole>
+BNORM_INLINE void sum_column(const GradientSums& task, std::int64_t column) {
+    WideSums totals = no_wide_sums();
+    NothingAhead nothing;
+    for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
+        add_widened(totals, sum_group_of_column<kGate, kWhole>(task, r, column, nothing));
+    }
+    store_columns(task, column, totals);
+}
+
+// Returns the row that the groups end at.
+template <Gate kGate>
+BNORM_RARE std::int64_t sum_panels(const GradientSums& arguments) {
+    const GradientSums task = arguments;
+    std::int64_t c = 0;
+    for (; c + kColumnVectors * kWidth <= task.columns; c += kColumnVectors * kWidth) {
+        sum_panel<kGate>(task, c);
+    }
+    BNORM_NO_UNROLL
+    for (; c + kWidth <= task.columns; c += kWidth) {
+        sum_column<kGate, true>(task, c);
+    }
+    if (c < task.columns) {
+        sum_column<kGate, false>(task, c);
+    }
+    return task.rows / kGroup * kGroup;
+}
+
+// Rows of a single panel that follow each other are read in the order of memory, which hardware fetches sooner than any
+// prefetch: already two rows in turns take twice as long. So are these, whose sums are kept in L1:
+
+// The most columns that leave enough of L1 to the stream.
+constexpr std::int64_t kMaxColumnsInOrder = 256;
+
+BNORM_INLINE bool are_one_stream(const GradientSums& task) {
+    return task.dy_stride == task.columns && task.x_stride == task.columns;
 }
 
 enum class RowOfGroup { first, middle, last };
@@ -376,19 +351,18 @@ BNORM_INLINE void sum_row_in_order(const GradientSums& task, std::int64_t r, Sto
     const GradientRow row = gradient_row(task, r);
     const auto add_vector = [&](std::int64_t c) {
         StoredSums& stored = sums[c / kWidth];
-        const GradientTerms t = terms_in_order<kGate>(task, row, c);
+        const GradientTerms t = column_terms<kGate, true>(task, row, c);
         const F32Sums all =
             kRow == RowOfGroup::first ? first_terms(t) : add_terms({load(stored.s1), load(stored.s2)}, t);
         if (kRow == RowOfGroup::last) {
-            add_widened(task.sum_dy + c, all.s1);
-            add_widened(task.sum_dy_centered_x + c, all.s2);
+            add_to_columns(task, c, all);
         } else {
             store(stored.s1, all.s1);
             store(stored.s2, all.s2);
         }
     };
     std::int64_t c = 0;
-    for (; c + kShortRow <= task.columns; c += kShortRow) {
+    for (; c + kColumnVectors * kWidth <= task.columns; c += kColumnVectors * kWidth) {
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kColumnVectors; ++v) {
             add_vector(c + v * kWidth);
@@ -419,47 +393,48 @@ BNORM_RARE std::int64_t sum_groups_in_order(const GradientSums& arguments) {
 
 template <Gate kGate>
 BNORM_RARE std::int64_t sum_groups_ahead(const GradientSums& task) {
-    return sum_groups_of_gradient_rows<kGate, 1>(
+    return sum_groups_along_rows<kGate, 1>(
         task, GradientRowsAhead{{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}});
 }
 
-// Down the rows where registers suffice for a panel.
+// Registers suffice for panels with vectors of 16 only.
 template <Gate kGate>
 BNORM_INLINE std::int64_t sum_whole_groups(const GradientSums& task) {
-    if (kWidth == 16 && task.prefetch && are_one_stream(task, kShortRow)) {
-        return sum_groups_of_short_rows<kGate>(task);
-    }
-    if (kWidth == 16 && task.past_cache && are_one_stream(task, task.columns) && task.columns % kWidth == 0 &&
-        task.columns <= kMaxColumnsInOrder) {
-        return sum_groups_in_order<kGate>(task);
+    if (kWidth == 16 && are_one_stream(task)) {
+        if (task.columns == kColumnVectors * kWidth) {
+            return sum_panels<kGate>(task);
+        }
+        if (task.past_cache && task.columns <= kMaxColumnsInOrder && task.columns % kWidth == 0) {
+            return sum_groups_in_order<kGate>(task);
+        }
     }
     if (task.prefetch) {
         return sum_groups_ahead<kGate>(task);
     }
     if (kWidth == 16 && !shares_sets(task.x_stride) && !shares_sets(task.dy_stride)) {
-        return sum_gradient_panels<kGate>(task);
+        return sum_panels<kGate>(task);
     }
-    return sum_groups_of_gradient_rows<kGate, kColumnVectors>(task, NothingAhead());
+    return sum_groups_along_rows<kGate, kAlongVectors>(task, NothingAhead());
 }
 
 template <Gate kGate>
 BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
     const GradientSums task = arguments;
     const std::int64_t whole = task.columns / kWidth * kWidth;
-    const std::int64_t rest = task.columns - whole;
     const std::int64_t padded = (task.columns + kLanes - 1) / kLanes * kLanes;
     for (std::int64_t c = 0; c < padded; c += kWidthF64) {
         store(task.sum_dy + c, F64(0.0));
         store(task.sum_dy_centered_x + c, F64(0.0));
     }
     const std::int64_t r = sum_whole_groups<kGate>(task);
-    if (r < task.rows) {
-        for (std::int64_t c = 0; c < whole; c += kWidth) {
-            sum_last_gradient_rows<kGate, true>(task, r, c, kWidth);
-        }
-        if (rest != 0) {
-            sum_last_gradient_rows<kGate, false>(task, r, whole, rest);
-        }
+    if (r == task.rows) {
+        return;
+    }
+    for (std::int64_t c = 0; c < whole; c += kWidth) {
+        sum_last_rows<kGate, true>(task, r, c);
+    }
+    if (whole < task.columns) {
+        sum_last_rows<kGate, false>(task, r, whole);
     }
 }
 
