@@ -277,8 +277,9 @@ BNORM_INLINE void store_columns(const GradientSums& task, std::int64_t column, c
     store(sums, task.sum_dy + column, task.sum_dy_centered_x + column);
 }
 
-// Down the rows: the f64 sums stay in registers from the first to the last.
-template <Gate kGate>
+// Down the rows: the f64 sums stay in registers from the first to the last. In the order of memory only where a panel
+// is a whole row: of longer ones, one vector after the other is up to 1.1 times as fast.
+template <Gate kGate, bool kWholeRows>
 BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
     WideSums totals[kColumnVectors];
     BNORM_UNROLL
@@ -287,9 +288,15 @@ BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
     }
     for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
         F32Sums sums[kColumnVectors];
-        sum_group_of_rows<kGate>(task, r, column, sums);
+        if (kWholeRows) {
+            sum_group_of_rows<kGate>(task, r, column, sums);
+        }
+        NothingAhead nothing;
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kColumnVectors; ++v) {
+            if (!kWholeRows) {
+                sums[v] = sum_group_of_column<kGate, true>(task, r, column + v * kWidth, nothing);
+            }
             add_widened(totals[v], sums[v]);
         }
     }
@@ -315,7 +322,7 @@ BNORM_RARE std::int64_t sum_panels(const GradientSums& arguments) {
     const GradientSums task = arguments;
     std::int64_t c = 0;
     for (; c + kColumnVectors * kWidth <= task.columns; c += kColumnVectors * kWidth) {
-        sum_panel<kGate>(task, c);
+        sum_panel<kGate, false>(task, c);
     }
     BNORM_NO_UNROLL
     for (; c + kWidth <= task.columns; c += kWidth) {
@@ -324,6 +331,13 @@ BNORM_RARE std::int64_t sum_panels(const GradientSums& arguments) {
     if (c < task.columns) {
         sum_column<kGate, false>(task, c);
     }
+    return task.rows / kGroup * kGroup;
+}
+
+template <Gate kGate>
+BNORM_RARE std::int64_t sum_short_rows(const GradientSums& arguments) {
+    const GradientSums task = arguments;
+    sum_panel<kGate, true>(task, 0);
     return task.rows / kGroup * kGroup;
 }
 
@@ -402,7 +416,7 @@ template <Gate kGate>
 BNORM_INLINE std::int64_t sum_whole_groups(const GradientSums& task) {
     if (kWidth == 16 && are_one_stream(task)) {
         if (task.columns == kColumnVectors * kWidth) {
-            return sum_panels<kGate>(task);
+            return sum_short_rows<kGate>(task);
         }
         if (task.past_cache && task.columns <= kMaxColumnsInOrder && task.columns % kWidth == 0) {
             return sum_groups_in_order<kGate>(task);
