@@ -295,7 +295,9 @@ TEST_CASE("moments have the same bits however far rows are apart") {
 // MiB: dense, they are summed in the order of memory.
 TEST_CASE("gradient sums have the same bits however far rows are apart") {
     const std::int64_t sizes[][2] = {{7, 300}, {40, 300}, {100, 300}, {513, 300}, {69001, 64}, {18501, 240}};
-    for (const auto& [rows, channels] : sizes) {
+    for (const auto& size : sizes) {
+        const std::int64_t rows = size[0];
+        const std::int64_t channels = size[1];
         const GradientSumsInput input(rows, channels);
         for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_RELU}) {
             INFO("rows ", rows, ", channels ", channels, ", activation ", activation);

@@ -89,7 +89,9 @@ TEST_CASE("split_tree: the largest power of two below the count") {
 }
 
 TEST_CASE("a geometry's matrix has every element once") {
-    for (const auto& [shape, operation] : shapes_and_operations()) {
+    for (const auto& item : shapes_and_operations()) {
+        const Shape& shape = item.first;
+        const bnorm_operation operation = item.second;
         const Geometry geometry = geometry_of(shape, operation);
         INFO("shape ", shape, ", operation ", operation);
         CHECK(geometry.rows * geometry.row_length + geometry.tail_columns ==
@@ -102,7 +104,9 @@ TEST_CASE("a geometry's matrix has every element once") {
 }
 
 TEST_CASE("blocks cover rows and columns exactly, and are small") {
-    for (const auto& [shape, operation] : shapes_and_operations()) {
+    for (const auto& item : shapes_and_operations()) {
+        const Shape& shape = item.first;
+        const bnorm_operation operation = item.second;
         const Geometry geometry = geometry_of(shape, operation);
         const BlockGrid grid = geometry.grid;
         INFO("shape ", shape, ", operation ", operation);
