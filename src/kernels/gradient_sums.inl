@@ -189,8 +189,7 @@ BNORM_INLINE GradientTerms column_terms(const GradientSums& task, const Gradient
                                          gate_parameters<kGate, Pattern::periodic>(task, column));
 }
 
-// Of kVectors vectors of columns from `column` on. Row by row, in a loop: unrolled, or one vector after the other, it
-// takes up to 1.2 times as long, and with narrower vectors up to 1.3 times.
+// Of kVectors vectors of columns from `column` on, row by row. In a loop over the rows: unrolled, it reads slower.
 template <Gate kGate, std::int64_t kVectors>
 BNORM_INLINE void sum_group_of_rows(const GradientSums& task, std::int64_t first, std::int64_t column,
                                     F32Sums (&sums)[kVectors]) {
@@ -209,7 +208,7 @@ BNORM_INLINE void sum_group_of_rows(const GradientSums& task, std::int64_t first
     }
 }
 
-// Of a single vector, which may be the last one.
+// Of a single vector, which may be the last one, down the rows.
 template <Gate kGate, bool kWhole, class Ahead>
 BNORM_INLINE F32Sums sum_group_of_column(const GradientSums& task, std::int64_t first, std::int64_t column,
                                          Ahead& ahead) {
@@ -245,7 +244,8 @@ BNORM_INLINE void sum_last_rows(const GradientSums& task, std::int64_t first, st
 
 // Vectors of columns in a panel: with more, and their f64 sums, registers do not suffice.
 constexpr std::int64_t kColumnVectors = 4;
-// So many without f64 sums: of rows that share sets of L1, long pieces are read.
+// So many without f64 sums: of rows that share sets of L1, long pieces are read, and narrow vectors are up to 1.3 times
+// as fast as one after the other.
 constexpr std::int64_t kAlongVectors = kWidth == 16 ? 8 : 4;
 
 // Along the rows. Returns the row that the groups end at.
@@ -334,6 +334,8 @@ BNORM_RARE std::int64_t sum_panels(const GradientSums& arguments) {
     return task.rows / kGroup * kGroup;
 }
 
+// Rows of a single panel that follow each other, in the order of memory: hardware fetches them sooner than any
+// prefetch. Two rows in turns already take twice as long.
 template <Gate kGate>
 BNORM_RARE std::int64_t sum_short_rows(const GradientSums& arguments) {
     const GradientSums task = arguments;
@@ -341,10 +343,7 @@ BNORM_RARE std::int64_t sum_short_rows(const GradientSums& arguments) {
     return task.rows / kGroup * kGroup;
 }
 
-// Rows of a single panel that follow each other are read in the order of memory, which hardware fetches sooner than any
-// prefetch: already two rows in turns take twice as long. So are these, whose sums are kept in L1:
-
-// The most columns that leave enough of L1 to the stream.
+// The same of longer rows, whose sums so far are kept in L1: the most columns that leave enough of it to the stream.
 constexpr std::int64_t kMaxColumnsInOrder = 256;
 
 BNORM_INLINE bool are_one_stream(const GradientSums& task) {
