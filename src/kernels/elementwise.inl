@@ -10,9 +10,10 @@ namespace {
 
 enum class Pattern { uniform, periodic };
 
+// Uniform: of a channel.
 template <Pattern kPattern>
 BNORM_INLINE F32 parameter(const float* values, std::int64_t column) {
-    return kPattern == Pattern::uniform ? F32(values[0]) : load(values + column);
+    return kPattern == Pattern::uniform ? F32(values[column]) : load(values + column);
 }
 
 template <bool kWhole, bool kStream>
@@ -71,25 +72,59 @@ BNORM_INLINE void end_mask_row(std::uint8_t* mask, std::int64_t bits) {
     }
 }
 
-// The kWidth bits from any bit on. Reads up to three bytes past the last of them: masks end with spare bytes.
-BNORM_INLINE std::uint32_t load_mask(const std::uint8_t* mask, std::int64_t bit) {
-    const std::uint64_t index = static_cast<std::uint64_t>(bit); // divides by a shift
-    std::uint32_t value = 0;
-    __builtin_memcpy(&value, mask + index / 8, sizeof value);
-    return value >> (index % 8) & ((1U << kWidth) - 1U);
-}
-
 constexpr bool is_sign_gate(Gate gate) {
     return gate == Gate::sign_relu || gate == Gate::sign_leaky_relu || gate == Gate::sign_clipped_relu;
 }
 constexpr bool is_mask_gate(Gate gate) { return gate == Gate::mask_drop || gate == Gate::mask_leaky; }
 constexpr bool is_leaky_gate(Gate gate) { return gate == Gate::mask_leaky || gate == Gate::sign_leaky_relu; }
 
+// The mask from any bit on, or nothing where the gate is none by mask. `lanes` stay the same along a row: shifted for
+// each vector, its bits took longer than the rest of a short plane's sums.
+struct MaskBits {
+    const std::uint8_t* byte;
+    std::int64_t shift; // below 8
+    LaneBits lanes;
+};
+
+template <Gate kGate>
+BNORM_INLINE MaskBits mask_from(const std::uint8_t* mask, std::int64_t bit) {
+    if (!is_mask_gate(kGate)) {
+        return {nullptr, 0, lane_bits(0)};
+    }
+    const std::uint64_t index = static_cast<std::uint64_t>(bit); // divides by a shift
+    const std::int64_t shift = static_cast<std::int64_t>(index % 8);
+    return {mask + index / 8, shift, lane_bits(shift)};
+}
+
+// By a multiple of kWidth.
+template <Gate kGate>
+BNORM_INLINE MaskBits advance(const MaskBits& mask, std::int64_t columns) {
+    if (kWidth % 8 != 0) {
+        return mask_from<kGate>(mask.byte, mask.shift + columns);
+    }
+    return {mask_from<kGate>(mask.byte, columns).byte, mask.shift, mask.lanes};
+}
+
+// The next kWidth bits. Reads up to three bytes past the last of them: masks end with spare bytes.
+BNORM_INLINE Mask load_mask(const MaskBits& mask) {
+    std::int32_t word = 0;
+    __builtin_memcpy(&word, mask.byte, sizeof word);
+    return test_bits(word, mask.lanes);
+}
+
 // dy through the derivative of the activation, given where that passed: by bits of a mask, or as the output v = fma(e,
 // scale, shift) that forward computed from the same operands with the same rounding.
 template <Gate kGate>
-BNORM_INLINE F32 gate_by_mask(F32 dy, std::uint32_t passed, F32 parameter) {
-    return xsimd::select(mask_from_bits(passed), dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
+BNORM_INLINE F32 gate_by_mask(F32 dy, Mask passed, F32 parameter) {
+    return xsimd::select(passed, dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
+}
+// dy from memory, gated so: what is dropped is not loaded.
+template <Gate kGate, bool kWhole>
+BNORM_INLINE F32 load_gated(const float* address, std::int64_t lanes, Mask passed, F32 parameter) {
+    if (kGate == Gate::mask_drop && kWhole) {
+        return in_register(load_where(passed, address));
+    }
+    return gate_by_mask<kGate>(in_register(load_lanes<kWhole>(address, lanes)), passed, parameter);
 }
 template <Gate kGate>
 BNORM_INLINE F32 gate_by_sign(F32 dy, F32 v, F32 parameter) {

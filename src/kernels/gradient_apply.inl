@@ -55,16 +55,18 @@ struct GradientApplyOutput {
     F32 dresidual;
 };
 
+// `mask` is that of the column.
 template <class Variant, bool kWhole>
 BNORM_INLINE GradientApplyOutput gradient_apply_output(const GradientApplyRow& row, std::int64_t column,
-                                                       std::int64_t lanes, const GradientApplyParameters& parameters) {
+                                                       const MaskBits& mask, std::int64_t lanes,
+                                                       const GradientApplyParameters& parameters) {
     F32 dy = load_lanes<kWhole>(row.dy + column, lanes);
     F32 e(0.0F);
     if (Variant::reads_x) {
         e = load_lanes<kWhole>(row.x + column, lanes) - parameters.center;
     }
     if (is_mask_gate(Variant::gate)) {
-        dy = gate_by_mask<Variant::gate>(dy, load_mask(row.mask, column), parameters.activation);
+        dy = gate_by_mask<Variant::gate>(dy, load_mask(mask), parameters.activation);
     }
     if (is_sign_gate(Variant::gate)) {
         dy = gate_by_sign<Variant::gate>(dy, fma(e, parameters.scale, parameters.shift), parameters.activation);
@@ -86,8 +88,9 @@ BNORM_INLINE void store_output(const GradientApplyRow& row, std::int64_t column,
 template <class Variant, bool kWhole, bool kStream>
 BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_t column, std::int64_t lanes,
                                         const GradientApplyParameters& parameters) {
-    store_output<Variant, kWhole, kStream>(row, column, lanes,
-                                           gradient_apply_output<Variant, kWhole>(row, column, lanes, parameters));
+    const MaskBits mask = mask_from<Variant::gate>(row.mask, column);
+    store_output<Variant, kWhole, kStream>(
+        row, column, lanes, gradient_apply_output<Variant, kWhole>(row, column, mask, lanes, parameters));
 }
 
 struct FetchNothing {
@@ -109,9 +112,15 @@ struct FetchBothAhead {
 template <class Variant, class Fetch, class Parameters>
 BNORM_INLINE std::int64_t gradient_apply_vectors(const GradientApplyRow& row, std::int64_t column, std::int64_t end,
                                                  const Fetch& fetch, const Parameters& parameters) {
+    MaskBits mask = mask_from<Variant::gate>(row.mask, column);
     return for_whole_vectors(
         column, end, fetch,
-        [&](std::int64_t c) { return gradient_apply_output<Variant, true>(row, c, kWidth, parameters(c)); },
+        [&](std::int64_t c) {
+            // Step by step, or, where vectors are no whole bytes of it, at once.
+            const MaskBits of_vector = kWidth % 8 == 0 ? mask : mask_from<Variant::gate>(row.mask, c);
+            mask = advance<Variant::gate>(mask, kWidth);
+            return gradient_apply_output<Variant, true>(row, c, of_vector, kWidth, parameters(c));
+        },
         [&](std::int64_t c, const GradientApplyOutput& output) {
             store_output<Variant, true, Variant::stream>(row, c, kWidth, output);
         });
@@ -157,8 +166,9 @@ BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::i
         GradientApplyOutput outputs[kRows];
         BNORM_UNROLL
         for (std::int64_t k = 0; k < kRows; ++k) {
-            outputs[k] =
-                gradient_apply_output<Variant, true>(gradient_apply_row(task, first + k), c, kWidth, parameters);
+            const GradientApplyRow row = gradient_apply_row(task, first + k);
+            outputs[k] = gradient_apply_output<Variant, true>(
+                row, c, advance<Variant::gate>(mask_from<Variant::gate>(row.mask, 0), c), kWidth, parameters);
         }
         BNORM_UNROLL
         for (std::int64_t k = 0; k < kRows; ++k) {
@@ -187,7 +197,8 @@ BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
         GradientApplyOutput outputs[kTogether];
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kTogether; ++v) {
-            outputs[v] = gradient_apply_output<Variant, true>(row, v * kWidth, kWidth, parameters[v]);
+            outputs[v] = gradient_apply_output<Variant, true>(
+                row, v * kWidth, mask_from<Variant::gate>(row.mask, v * kWidth), kWidth, parameters[v]);
         }
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kTogether; ++v) {

@@ -11,19 +11,24 @@ namespace {
 struct GradientRow {
     const float* dy;
     const float* x;
-    const std::uint8_t* mask;
+    MaskBits mask;
 };
 
+// A multiple of kWidth from it.
+template <Gate kGate>
 BNORM_INLINE GradientRow at_column(const GradientRow& row, std::int64_t column) {
-    return {row.dy + column, row.x + column, row.mask};
+    return {row.dy + column, row.x + column, advance<kGate>(row.mask, column)};
 }
 
 BNORM_INLINE GradientRow rows_on(const GradientSums& task, const GradientRow& from, std::int64_t rows) {
-    return {from.dy + rows * task.dy_stride, from.x + rows * task.x_stride, from.mask + rows * task.mask_stride};
+    return {from.dy + rows * task.dy_stride,
+            from.x + rows * task.x_stride,
+            {from.mask.byte + rows * task.mask_stride, from.mask.shift, from.mask.lanes}};
 }
 
+template <Gate kGate>
 BNORM_INLINE GradientRow gradient_row(const GradientSums& task, std::int64_t row) {
-    return rows_on(task, {task.dy, task.x, task.mask}, row);
+    return rows_on(task, {task.dy, task.x, mask_from<kGate>(task.mask, task.mask_bit)}, row);
 }
 
 struct GradientTerms {
@@ -46,22 +51,25 @@ BNORM_INLINE GateParameters gate_parameters(const GradientSums& task, std::int64
             is_sign_gate(kGate) ? parameter<kPattern>(task.shift, column) : none, F32(task.activation_parameter)};
 }
 
-// Of one vector; its first mask bit is `mask_bit`. Lanes from `lanes` on are 0 in dy, and therefore in both sums.
+// Of one vector. Lanes from `lanes` on are 0 in dy, and therefore in both sums.
 template <Gate kGate, bool kWhole>
-BNORM_INLINE GradientTerms gradient_terms(const GradientRow& vector, std::int64_t mask_bit, std::int64_t lanes,
+BNORM_INLINE GradientTerms gradient_terms(const GradientRow& vector, std::int64_t lanes,
                                           const GateParameters& parameters) {
-    const F32 dy = in_register(load_lanes<kWhole>(vector.dy, lanes));
+    const F32 dy = is_mask_gate(kGate)
+                       ? load_gated<kGate, kWhole>(vector.dy, lanes, load_mask(vector.mask), parameters.activation)
+                       : in_register(load_lanes<kWhole>(vector.dy, lanes));
     F32 e = parameters.center(load_lanes<kWhole>(vector.x, lanes));
     if (!kWhole) {
         e = keep_first(e, lanes);
-    }
-    if (is_mask_gate(kGate)) {
-        return {gate_by_mask<kGate>(dy, load_mask(vector.mask, mask_bit), parameters.activation), e};
     }
     if (is_sign_gate(kGate)) {
         return {gate_by_sign<kGate>(dy, fma(e, parameters.scale, parameters.shift), parameters.activation), e};
     }
     return {F32(dy.data), e};
+}
+
+BNORM_INLINE F32Sums add_terms(const F32Sums& sums, const GradientTerms& t) {
+    return {sums.s1 + t.dy, fma(t.dy, t.e, sums.s2)};
 }
 
 // Four terms as a tree; `terms(k)` gives the k-th.
@@ -99,26 +107,27 @@ struct GradientRowsAhead {
 };
 
 template <bool kPrefetch>
-BNORM_INLINE auto gradients_ahead(const GradientSums& task) {
+BNORM_INLINE auto gradients_ahead(const GradientSums& task, const GradientRow& first) {
     if constexpr (kPrefetch) {
-        return GradientRowsAhead{{task.dy, task.dy_stride, task.course}, {task.x, task.x_stride, task.course}};
+        return GradientRowsAhead{{first.dy, task.dy_stride, task.course}, {first.x, task.x_stride, task.course}};
     } else {
         return NothingAhead{};
     }
 }
 
-template <Gate kGate, class Ahead>
-BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit, std::int64_t columns,
-                                   const GateParameters& parameters, LaneGradients& sums, Ahead& ahead) {
-    constexpr std::int64_t kStep = kGroup * kLanes;
+// kShort: columns < kStepElements.
+template <Gate kGate, bool kShort, class Ahead>
+BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t columns, const GateParameters& parameters,
+                                   LaneGradients& sums, Ahead& ahead) {
     std::int64_t c = 0;
-    for (; c + kStep <= columns; c += kStep) {
+    for (; !kShort && c + kStepElements <= columns; c += kStepElements) {
+        const GradientRow step = at_column<kGate>(row, c);
         BNORM_UNROLL
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             add_group(sums, lane, sum_eight_products([&](std::int64_t k) {
                           ahead.fetch();
-                          const std::int64_t i = c + lane + k * kLanes;
-                          return gradient_terms<kGate, true>(at_column(row, i), mask_bit + i, kWidth, parameters);
+                          return gradient_terms<kGate, true>(at_column<kGate>(step, lane + k * kLanes), kWidth,
+                                                             parameters);
                       }));
         }
     }
@@ -128,64 +137,70 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t mask_bit
     for (std::int64_t i = c; i < columns; i += kWidth) {
         ahead.fetch();
     }
+    const GradientRow rest = at_column<kGate>(row, c);
+    const std::int64_t left = columns - c;
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         F32Sums chain = {F32(0.0F), F32(0.0F)};
-        std::int64_t i = c + lane;
-        for (; i + kWidth <= columns; i += kLanes) {
-            const GradientTerms t = gradient_terms<kGate, true>(at_column(row, i), mask_bit + i, kWidth, parameters);
-            chain = {chain.s1 + t.dy, fma(t.dy, t.e, chain.s2)};
+        std::int64_t i = lane;
+        for (; i + kWidth <= left; i += kLanes) {
+            chain = add_terms(chain, gradient_terms<kGate, true>(at_column<kGate>(rest, i), kWidth, parameters));
         }
-        if (i < columns) {
-            const GradientTerms t =
-                gradient_terms<kGate, false>(at_column(row, i), mask_bit + i, columns - i, parameters);
-            chain = {chain.s1 + t.dy, fma(t.dy, t.e, chain.s2)};
+        if (i < left) {
+            chain = add_terms(chain, gradient_terms<kGate, false>(at_column<kGate>(rest, i), left - i, parameters));
         }
         add_group(sums, lane, chain);
     }
 }
 
-template <Gate kGate, bool kPrefetch>
-BNORM_INLINE LaneGradients sum_gradient_rows(const GradientSums& task) {
-    const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, 0);
+template <Gate kGate, bool kShort, bool kPrefetch>
+BNORM_INLINE LaneGradients sum_gradient_rows(const GradientSums& task, std::int64_t channel) {
+    const std::int64_t column = channel * task.columns;
+    const GradientRow first = {task.dy + column, task.x + column,
+                               mask_from<kGate>(task.mask, task.mask_bit + channel * task.channel_bits)};
+    const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, channel);
     LaneGradients sums;
     clear(sums.dy);
     clear(sums.products);
-    auto ahead = gradients_ahead<kPrefetch>(task);
+    auto ahead = gradients_ahead<kPrefetch>(task, first);
     for (std::int64_t r = 0; r < task.rows; ++r) {
-        sum_gradient_row<kGate>(gradient_row(task, r), task.mask_bit, task.columns, parameters, sums, ahead);
+        sum_gradient_row<kGate, kShort>(rows_on(task, first, r), task.columns, parameters, sums, ahead);
     }
     return sums;
 }
 
-// With one copy of the arguments for all channels: vector loads of what was stored word by word a moment ago wait for
-// those stores.
-template <Gate kGate, bool kPrefetch>
+// The lanes of several channels are summed at once: one by one took longer than all else of a 7x7 plane.
+template <Gate kGate, bool kShort, bool kPrefetch>
 BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
-    GradientSums task = arguments;
-    for (std::int64_t channel = 0; channel < arguments.channels; ++channel) {
-        const LaneGradients sums = sum_gradient_rows<kGate, kPrefetch>(task);
-        *task.sum_dy++ = sum_lanes(sums.dy);
-        *task.sum_dy_centered_x++ = sum_lanes(sums.products);
-        task.dy += task.columns;
-        task.x += task.columns;
-        task.mask_bit += task.channel_bits;
-        ++task.center;
-        ++task.scale;
-        ++task.shift;
+    const GradientSums task = arguments;
+    std::int64_t channel = 0;
+    for (; kShort && channel + kWidthF64 <= task.channels; channel += kWidthF64) {
+        F64 dy[kWidthF64];
+        F64 products[kWidthF64];
+        BNORM_NO_UNROLL
+        for (std::int64_t i = 0; i < kWidthF64; ++i) {
+            const LaneGradients sums = sum_gradient_rows<kGate, kShort, kPrefetch>(task, channel + i);
+            dy[i] = fold_lanes(sums.dy.parts);
+            products[i] = fold_lanes(sums.products.parts);
+        }
+        store(task.sum_dy + channel, sum_halves_of_each(dy));
+        store(task.sum_dy_centered_x + channel, sum_halves_of_each(products));
+    }
+    BNORM_NO_UNROLL
+    for (; channel < task.channels; ++channel) {
+        const LaneGradients sums = sum_gradient_rows<kGate, kShort, kPrefetch>(task, channel);
+        task.sum_dy[channel] = sum_lanes(sums.dy);
+        task.sum_dy_centered_x[channel] = sum_lanes(sums.products);
     }
 }
 
 // ---- periodic: down the columns, in groups of eight rows, whose terms are added one after the other -----------------
 
 BNORM_INLINE F32Sums first_terms(const GradientTerms& t) { return {t.dy, t.dy * t.e}; }
-BNORM_INLINE F32Sums add_terms(const F32Sums& sums, const GradientTerms& t) {
-    return {sums.s1 + t.dy, fma(t.dy, t.e, sums.s2)};
-}
 
 template <Gate kGate, bool kWhole>
 BNORM_INLINE GradientTerms column_terms(const GradientSums& task, const GradientRow& row, std::int64_t column) {
-    return gradient_terms<kGate, kWhole>(at_column(row, column), task.mask_bit + column, task.columns - column,
+    return gradient_terms<kGate, kWhole>(at_column<kGate>(row, column), task.columns - column,
                                          gate_parameters<kGate, Pattern::periodic>(task, column));
 }
 
@@ -193,7 +208,7 @@ BNORM_INLINE GradientTerms column_terms(const GradientSums& task, const Gradient
 template <Gate kGate, std::int64_t kVectors>
 BNORM_INLINE void sum_group_of_rows(const GradientSums& task, std::int64_t first, std::int64_t column,
                                     F32Sums (&sums)[kVectors]) {
-    const GradientRow top = gradient_row(task, first);
+    const GradientRow top = gradient_row<kGate>(task, first);
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kVectors; ++v) {
         sums[v] = first_terms(column_terms<kGate, true>(task, top, column + v * kWidth));
@@ -213,12 +228,12 @@ template <Gate kGate, bool kWhole, class Ahead>
 BNORM_INLINE F32Sums sum_group_of_column(const GradientSums& task, std::int64_t first, std::int64_t column,
                                          Ahead& ahead) {
     const GateParameters parameters = gate_parameters<kGate, Pattern::periodic>(task, column);
-    const GradientRow row = gradient_row(task, first);
-    const GradientRow top = {in_register(row.dy + column), in_register(row.x + column), row.mask};
+    const GradientRow row = gradient_row<kGate>(task, first);
+    const GradientRow top = {in_register(row.dy + column), in_register(row.x + column),
+                             advance<kGate>(row.mask, column)};
     const auto terms = [&](std::int64_t k) {
         ahead.fetch();
-        return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.mask_bit + column, task.columns - column,
-                                             parameters);
+        return gradient_terms<kGate, kWhole>(rows_on(task, top, k), task.columns - column, parameters);
     };
     F32Sums sums = first_terms(terms(0));
     BNORM_UNROLL
@@ -237,7 +252,7 @@ template <Gate kGate, bool kWhole>
 BNORM_INLINE void sum_last_rows(const GradientSums& task, std::int64_t first, std::int64_t column) {
     F32Sums sums = {F32(0.0F), F32(0.0F)};
     for (std::int64_t r = first; r < task.rows; ++r) {
-        sums = add_terms(sums, column_terms<kGate, kWhole>(task, gradient_row(task, r), column));
+        sums = add_terms(sums, column_terms<kGate, kWhole>(task, gradient_row<kGate>(task, r), column));
     }
     add_to_columns(task, column, sums);
 }
@@ -361,7 +376,7 @@ struct StoredSums {
 
 template <Gate kGate, RowOfGroup kRow>
 BNORM_INLINE void sum_row_in_order(const GradientSums& task, std::int64_t r, StoredSums* sums) {
-    const GradientRow row = gradient_row(task, r);
+    const GradientRow row = gradient_row<kGate>(task, r);
     const auto add_vector = [&](std::int64_t c) {
         StoredSums& stored = sums[c / kWidth];
         const GradientTerms t = column_terms<kGate, true>(task, row, c);
@@ -538,9 +553,11 @@ BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
     if (arguments.together) {
         sum_gradients_together<kGate>(arguments);
     } else if (arguments.course.planes != 0) {
-        sum_gradients_of_channels<kGate, true>(arguments);
+        sum_gradients_of_channels<kGate, false, true>(arguments);
+    } else if (arguments.columns < kStepElements) {
+        sum_gradients_of_channels<kGate, true, false>(arguments);
     } else {
-        sum_gradients_of_channels<kGate, false>(arguments);
+        sum_gradients_of_channels<kGate, false, false>(arguments);
     }
 }
 

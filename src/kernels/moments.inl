@@ -123,6 +123,18 @@ BNORM_INLINE void add_widened(LaneTotals& totals, std::int64_t lane, F32 value) 
 
 BNORM_INLINE double sum_lanes(const LaneTotals& totals) { return sum_vectors(totals.parts); }
 
+// As far as one vector: sum_halves of it is sum_lanes.
+BNORM_INLINE F64 fold_lanes(const F64 (&v)[1]) { return v[0]; }
+template <int kVectors>
+BNORM_INLINE F64 fold_lanes(const F64 (&v)[kVectors]) {
+    F64 sums[kVectors / 2];
+    BNORM_UNROLL
+    for (int i = 0; i < kVectors / 2; ++i) {
+        sums[i] = v[i] + v[i + kVectors / 2];
+    }
+    return fold_lanes(sums);
+}
+
 struct Rows {
     const float* x;
     std::int64_t rows;

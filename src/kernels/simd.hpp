@@ -42,6 +42,15 @@ using F32 = xsimd::batch<float, Architecture>;
 using F64 = xsimd::batch<double, Architecture>;
 using Mask = xsimd::batch_bool<float, Architecture>;
 
+// Which bit of a 32-bit word belongs to each lane: lane i has bit i + shift.
+#if defined(__AVX512F__)
+using LaneBits = __m512i;
+#elif defined(__AVX2__)
+using LaneBits = __m256i;
+#else
+using LaneBits = __m128i;
+#endif
+
 constexpr std::int64_t kWidth = static_cast<std::int64_t>(F32::size);
 constexpr std::int64_t kWidthF64 = static_cast<std::int64_t>(F64::size);
 
@@ -65,6 +74,33 @@ BNORM_INLINE double sum_halves(__m256d value) {
 }
 BNORM_INLINE float sum_halves(__m256 value) {
     return sum_halves(_mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1)));
+}
+#endif
+
+// Sums of all lanes of each vector, in the order of sum_halves; as many vectors as one has lanes.
+#if defined(__AVX512F__)
+BNORM_INLINE F64 sum_halves_of_each(const F64 (&v)[kWidthF64]) {
+    const auto halves = [](__m512d a, __m512d b) {
+        return _mm512_add_pd(_mm512_shuffle_f64x2(a, b, 0x44), _mm512_shuffle_f64x2(a, b, 0xEE));
+    };
+    const auto quarters = [&](const F64& a, const F64& b, const F64& c, const F64& d) {
+        const __m512d ab = halves(a.data, b.data), cd = halves(c.data, d.data);
+        return _mm512_add_pd(_mm512_shuffle_f64x2(ab, cd, 0x88), _mm512_shuffle_f64x2(ab, cd, 0xDD));
+    };
+    const __m512d even = quarters(v[0], v[2], v[4], v[6]), odd = quarters(v[1], v[3], v[5], v[7]);
+    return _mm512_add_pd(_mm512_unpacklo_pd(even, odd), _mm512_unpackhi_pd(even, odd));
+}
+#elif defined(__AVX2__)
+BNORM_INLINE F64 sum_halves_of_each(const F64 (&v)[kWidthF64]) {
+    const auto halves = [](__m256d a, __m256d b) {
+        return _mm256_add_pd(_mm256_permute2f128_pd(a, b, 0x20), _mm256_permute2f128_pd(a, b, 0x31));
+    };
+    const __m256d even = halves(v[0].data, v[2].data), odd = halves(v[1].data, v[3].data);
+    return _mm256_add_pd(_mm256_unpacklo_pd(even, odd), _mm256_unpackhi_pd(even, odd));
+}
+#else
+BNORM_INLINE F64 sum_halves_of_each(const F64 (&v)[kWidthF64]) {
+    return _mm_add_pd(_mm_unpacklo_pd(v[0].data, v[1].data), _mm_unpackhi_pd(v[0].data, v[1].data));
 }
 #endif
 
@@ -107,7 +143,14 @@ BNORM_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(m
 BNORM_INLINE std::uint32_t bits(xsimd::batch_bool<double, Architecture> mask) {
     return static_cast<std::uint32_t>(mask.data);
 }
-BNORM_INLINE Mask mask_from_bits(std::uint32_t value) { return Mask(static_cast<__mmask16>(value)); }
+BNORM_INLINE LaneBits lane_bits(std::int64_t shift) {
+    const __m512i bits = _mm512_sllv_epi32(_mm512_set1_epi32(1),
+                                           _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    return _mm512_sll_epi32(bits, _mm_cvtsi32_si128(static_cast<int>(shift)));
+}
+BNORM_INLINE Mask test_bits(std::int32_t word, LaneBits bits) {
+    return Mask(_mm512_test_epi32_mask(_mm512_set1_epi32(word), bits));
+}
 // f32 to f64 of twice as many registers: xsimd 14 has widen.
 BNORM_INLINE F64 widen_low(F32 value) { return _mm512_cvtps_pd(_mm512_castps512_ps256(value.data)); }
 BNORM_INLINE F64 widen_high(F32 value) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(value.data, 1)); }
@@ -158,10 +201,12 @@ BNORM_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(_
 BNORM_INLINE std::uint32_t bits(xsimd::batch_bool<double, Architecture> mask) {
     return static_cast<std::uint32_t>(_mm256_movemask_pd(mask.data));
 }
-BNORM_INLINE Mask mask_from_bits(std::uint32_t value) {
-    const __m256i lane_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    const __m256i on = _mm256_and_si256(_mm256_set1_epi32(static_cast<std::int32_t>(value)), lane_bit);
-    return Mask(_mm256_castsi256_ps(_mm256_cmpeq_epi32(on, lane_bit)));
+BNORM_INLINE LaneBits lane_bits(std::int64_t shift) {
+    return _mm256_sll_epi32(_mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), _mm_cvtsi32_si128(static_cast<int>(shift)));
+}
+BNORM_INLINE Mask test_bits(std::int32_t word, LaneBits bits) {
+    const __m256i on = _mm256_and_si256(_mm256_set1_epi32(word), bits);
+    return Mask(_mm256_castsi256_ps(_mm256_cmpeq_epi32(on, bits)));
 }
 BNORM_INLINE F64 widen_low(F32 value) { return _mm256_cvtps_pd(_mm256_castps256_ps128(value.data)); }
 BNORM_INLINE F64 widen_high(F32 value) { return _mm256_cvtps_pd(_mm256_extractf128_ps(value.data, 1)); }
@@ -213,10 +258,12 @@ BNORM_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(_
 BNORM_INLINE std::uint32_t bits(xsimd::batch_bool<double, Architecture> mask) {
     return static_cast<std::uint32_t>(_mm_movemask_pd(mask.data));
 }
-BNORM_INLINE Mask mask_from_bits(std::uint32_t value) {
-    const __m128i lane_bit = _mm_setr_epi32(1, 2, 4, 8);
-    const __m128i on = _mm_and_si128(_mm_set1_epi32(static_cast<std::int32_t>(value)), lane_bit);
-    return Mask(_mm_castsi128_ps(_mm_cmpeq_epi32(on, lane_bit)));
+BNORM_INLINE LaneBits lane_bits(std::int64_t shift) {
+    return _mm_sll_epi32(_mm_setr_epi32(1, 2, 4, 8), _mm_cvtsi32_si128(static_cast<int>(shift)));
+}
+BNORM_INLINE Mask test_bits(std::int32_t word, LaneBits bits) {
+    const __m128i on = _mm_and_si128(_mm_set1_epi32(word), bits);
+    return Mask(_mm_castsi128_ps(_mm_cmpeq_epi32(on, bits)));
 }
 BNORM_INLINE F64 widen_low(F32 value) { return _mm_cvtps_pd(value.data); }
 BNORM_INLINE F64 widen_high(F32 value) { return _mm_cvtps_pd(_mm_movehl_ps(value.data, value.data)); }
@@ -224,6 +271,13 @@ BNORM_INLINE F64 load_widened(const float* address) {
     return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(address))));
 }
 
+#endif
+
+// Elsewhere 0.
+#if defined(__AVX512F__)
+BNORM_INLINE F32 load_where(Mask mask, const float* address) { return _mm512_maskz_loadu_ps(mask.data, address); }
+#else
+BNORM_INLINE F32 load_where(Mask mask, const float* address) { return xsimd::select(mask, load(address), F32(0.0F)); }
 #endif
 
 template <bool kWhole>
