@@ -425,9 +425,28 @@ BNORM_RARE std::int64_t sum_groups_ahead(const GradientSums& task) {
         task, GradientRowsAhead{{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}});
 }
 
+template <Gate kGate>
+BNORM_RARE std::int64_t sum_groups_one_by_one(const GradientSums& task) {
+    return sum_groups_along_rows<kGate, 1>(task, NothingAhead());
+}
+
+BNORM_INLINE bool rows_share_sets(const GradientSums& task) {
+    return shares_sets(task.x_stride) || shares_sets(task.dy_stride);
+}
+
+// Of planes of several images. Hardware follows eight rows of them at a time, each on and on, but not the pieces of all
+// rows that a panel consists of. Already fetched into L2, if they come from memory.
+template <Gate kGate>
+BNORM_INLINE std::int64_t sum_groups_of_planes(const GradientSums& task) {
+    if (kWidth == 16 && (task.prefetch || !rows_share_sets(task))) {
+        return sum_groups_one_by_one<kGate>(task);
+    }
+    return sum_groups_along_rows<kGate, kAlongVectors>(task, NothingAhead());
+}
+
 // Registers suffice for panels with vectors of 16 only.
 template <Gate kGate>
-BNORM_INLINE std::int64_t sum_whole_groups(const GradientSums& task) {
+BNORM_INLINE std::int64_t sum_groups_of_pixels(const GradientSums& task) {
     if (kWidth == 16 && are_one_stream(task)) {
         if (task.columns == kColumnVectors * kWidth) {
             return sum_short_rows<kGate>(task);
@@ -439,7 +458,7 @@ BNORM_INLINE std::int64_t sum_whole_groups(const GradientSums& task) {
     if (task.prefetch) {
         return sum_groups_ahead<kGate>(task);
     }
-    if (kWidth == 16 && !shares_sets(task.x_stride) && !shares_sets(task.dy_stride)) {
+    if (kWidth == 16 && !rows_share_sets(task)) {
         return sum_panels<kGate>(task);
     }
     return sum_groups_along_rows<kGate, kAlongVectors>(task, NothingAhead());
@@ -454,7 +473,7 @@ BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
         store(task.sum_dy + c, F64(0.0));
         store(task.sum_dy_centered_x + c, F64(0.0));
     }
-    const std::int64_t r = sum_whole_groups<kGate>(task);
+    const std::int64_t r = task.together ? sum_groups_of_planes<kGate>(task) : sum_groups_of_pixels<kGate>(task);
     if (r == task.rows) {
         return;
     }
@@ -535,8 +554,6 @@ BNORM_RARE void sum_gradients_together(const GradientSums& arguments) {
         task.center = run.center;
         task.scale = run.scale;
         task.shift = run.shift;
-        task.prefetch = false;
-        task.past_cache = false;
         task.sum_dy = run.sum_dy;
         task.sum_dy_centered_x = run.sum_dy_centered_x;
         gradient_sums_periodic<kGate>(task);

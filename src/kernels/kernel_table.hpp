@@ -94,7 +94,7 @@ struct GradientSums {
     const float* scale; // scale and shift as in Apply: for the sign gates
     const float* shift;
     float activation_parameter;
-    bool prefetch;   // periodic: whether dy and x come from memory
+    bool prefetch;   // periodic, together: whether dy and x come from memory
     bool past_cache; // periodic: whether they are larger than the last-level cache
     bool together;   // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
     Course course;   // uniform; not together

@@ -37,7 +37,7 @@ constexpr std::int64_t kMaxUnitElements = 65536;
 
 // Images from which on short planes are summed together: with fewer, adding up the columns of each channel takes longer
 // than it saves, unless images are a multiple of a page apart, where they drive each other out of L1.
-constexpr std::int64_t kImagesTogether = 16;
+constexpr std::int64_t kImagesTogether = 12;
 constexpr std::int64_t kAliasedImagesTogether = 8;
 constexpr std::int64_t kPageElements = 1024;
 // Planes of so many whole vectors are faster one by one.
