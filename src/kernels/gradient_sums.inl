@@ -115,12 +115,30 @@ BNORM_INLINE auto gradients_ahead(const GradientSums& task, const GradientRow& f
     }
 }
 
-// kShort: columns < kStepElements.
-template <Gate kGate, bool kShort, class Ahead>
+// Up to kMost elements (a bound by which compilers unroll) at the end of a row: each lane's one after the other.
+// `result[lane / kWidth]` are the sums of a vector of lanes.
+template <Gate kGate, std::int64_t kMost>
+BNORM_INLINE void sum_lane_chains(const GradientRow& row, std::int64_t columns, const GateParameters& parameters,
+                                  F32Sums (&result)[kLanes / kWidth]) {
+    BNORM_UNROLL
+    for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
+        F32Sums chain = {F32(0.0F), F32(0.0F)};
+        std::int64_t i = lane;
+        for (; i + kWidth <= kMost && i + kWidth <= columns; i += kLanes) {
+            chain = add_terms(chain, gradient_terms<kGate, true>(at_column<kGate>(row, i), kWidth, parameters));
+        }
+        if (i < columns) {
+            chain = add_terms(chain, gradient_terms<kGate, false>(at_column<kGate>(row, i), columns - i, parameters));
+        }
+        result[lane / kWidth] = chain;
+    }
+}
+
+template <Gate kGate, class Ahead>
 BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t columns, const GateParameters& parameters,
                                    LaneGradients& sums, Ahead& ahead) {
     std::int64_t c = 0;
-    for (; !kShort && c + kStepElements <= columns; c += kStepElements) {
+    for (; c + kStepElements <= columns; c += kStepElements) {
         const GradientRow step = at_column<kGate>(row, c);
         BNORM_UNROLL
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
@@ -137,60 +155,110 @@ BNORM_INLINE void sum_gradient_row(const GradientRow& row, std::int64_t columns,
     for (std::int64_t i = c; i < columns; i += kWidth) {
         ahead.fetch();
     }
-    const GradientRow rest = at_column<kGate>(row, c);
-    const std::int64_t left = columns - c;
+    F32Sums chains[kLanes / kWidth];
+    sum_lane_chains<kGate, kStepElements>(at_column<kGate>(row, c), columns - c, parameters, chains);
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-        F32Sums chain = {F32(0.0F), F32(0.0F)};
-        std::int64_t i = lane;
-        for (; i + kWidth <= left; i += kLanes) {
-            chain = add_terms(chain, gradient_terms<kGate, true>(at_column<kGate>(rest, i), kWidth, parameters));
-        }
-        if (i < left) {
-            chain = add_terms(chain, gradient_terms<kGate, false>(at_column<kGate>(rest, i), left - i, parameters));
-        }
-        add_group(sums, lane, chain);
+        add_group(sums, lane, chains[lane / kWidth]);
     }
 }
 
-template <Gate kGate, bool kShort, bool kPrefetch>
-BNORM_INLINE LaneGradients sum_gradient_rows(const GradientSums& task, std::int64_t channel) {
+template <Gate kGate>
+BNORM_INLINE GradientRow first_row_of(const GradientSums& task, std::int64_t channel) {
     const std::int64_t column = channel * task.columns;
-    const GradientRow first = {task.dy + column, task.x + column,
-                               mask_from<kGate>(task.mask, task.mask_bit + channel * task.channel_bits)};
+    return {task.dy + column, task.x + column,
+            mask_from<kGate>(task.mask, task.mask_bit + channel * task.channel_bits)};
+}
+
+template <Gate kGate, bool kPrefetch>
+BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
+    const GradientSums task = arguments;
+    for (std::int64_t channel = 0; channel < task.channels; ++channel) {
+        const GradientRow first = first_row_of<kGate>(task, channel);
+        const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, channel);
+        LaneGradients sums;
+        clear(sums.dy);
+        clear(sums.products);
+        auto ahead = gradients_ahead<kPrefetch>(task, first);
+        for (std::int64_t r = 0; r < task.rows; ++r) {
+            sum_gradient_row<kGate>(rows_on(task, first, r), task.columns, parameters, sums, ahead);
+        }
+        task.sum_dy[channel] = sum_lanes(sums.dy);
+        task.sum_dy_centered_x[channel] = sum_lanes(sums.products);
+    }
+}
+
+// ---- uniform, short planes ------------------------------------------------------------------------------------------
+
+// Of at most four vectors, whose halves make a group of eight.
+constexpr std::int64_t kShortPlane = 4 * kLanes;
+
+// f64 sums of half the lanes; folded once more, of one vector.
+struct ShortPlanes {
+    F64 dy[kLanes / 2 / kWidthF64];
+    F64 products[kLanes / 2 / kWidthF64];
+};
+
+BNORM_INLINE void add_halved(F64 (&sums)[kLanes / 2 / kWidthF64], const F32 (&lanes)[kLanes / kWidth]) {
+    F64 halves[kLanes / 2 / kWidthF64];
+    widen_halved(lanes, halves);
+    BNORM_UNROLL
+    for (std::int64_t i = 0; i < kLanes / 2 / kWidthF64; ++i) {
+        sums[i] = sums[i] + halves[i];
+    }
+}
+
+template <Gate kGate, bool kPrefetch>
+BNORM_INLINE ShortPlanes sum_short_planes(const GradientSums& task, std::int64_t channel) {
+    const GradientRow first = first_row_of<kGate>(task, channel);
     const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, channel);
-    LaneGradients sums;
-    clear(sums.dy);
-    clear(sums.products);
     auto ahead = gradients_ahead<kPrefetch>(task, first);
+    ShortPlanes sums;
+    BNORM_UNROLL
+    for (std::int64_t i = 0; i < kLanes / 2 / kWidthF64; ++i) {
+        sums.dy[i] = sums.products[i] = F64(0.0);
+    }
     for (std::int64_t r = 0; r < task.rows; ++r) {
-        sum_gradient_row<kGate, kShort>(rows_on(task, first, r), task.columns, parameters, sums, ahead);
+        for (std::int64_t i = 0; i < task.columns; i += kWidth) {
+            ahead.fetch();
+        }
+        F32Sums chains[kLanes / kWidth];
+        sum_lane_chains<kGate, kShortPlane>(rows_on(task, first, r), task.columns, parameters, chains);
+        F32 dy[kLanes / kWidth];
+        F32 products[kLanes / kWidth];
+        BNORM_UNROLL
+        for (std::int64_t i = 0; i < kLanes / kWidth; ++i) {
+            dy[i] = chains[i].s1;
+            products[i] = chains[i].s2;
+        }
+        add_halved(sums.dy, dy);
+        add_halved(sums.products, products);
     }
     return sums;
 }
 
 // The lanes of several channels are summed at once: one by one took longer than all else of a 7x7 plane.
-template <Gate kGate, bool kShort, bool kPrefetch>
-BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
+template <Gate kGate, bool kPrefetch>
+BNORM_RARE void sum_gradients_of_short_planes(const GradientSums& arguments) {
     const GradientSums task = arguments;
     std::int64_t channel = 0;
-    for (; kShort && channel + kWidthF64 <= task.channels; channel += kWidthF64) {
+    for (; channel + kWidthF64 <= task.channels; channel += kWidthF64) {
         F64 dy[kWidthF64];
         F64 products[kWidthF64];
         BNORM_NO_UNROLL
         for (std::int64_t i = 0; i < kWidthF64; ++i) {
-            const LaneGradients sums = sum_gradient_rows<kGate, kShort, kPrefetch>(task, channel + i);
-            dy[i] = fold_lanes(sums.dy.parts);
-            products[i] = fold_lanes(sums.products.parts);
+            const ShortPlanes sums = sum_short_planes<kGate, kPrefetch>(task, channel + i);
+            dy[i] = fold_lanes(sums.dy);
+            products[i] = fold_lanes(sums.products);
         }
         store(task.sum_dy + channel, sum_halves_of_each(dy));
         store(task.sum_dy_centered_x + channel, sum_halves_of_each(products));
     }
     BNORM_NO_UNROLL
     for (; channel < task.channels; ++channel) {
-        const LaneGradients sums = sum_gradient_rows<kGate, kShort, kPrefetch>(task, channel);
-        task.sum_dy[channel] = sum_lanes(sums.dy);
-        task.sum_dy_centered_x[channel] = sum_lanes(sums.products);
+        const ShortPlanes sums = sum_short_planes<kGate, kPrefetch>(task, channel);
+        task.sum_dy[channel] = sum_vectors(sums.dy);
+        task.sum_dy_centered_x[channel] = sum_vectors(sums.products);
     }
 }
 
@@ -567,14 +635,15 @@ BNORM_RARE void sum_gradients_together(const GradientSums& arguments) {
 
 template <Gate kGate>
 BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
+    const bool prefetch = arguments.course.planes != 0;
     if (arguments.together) {
         sum_gradients_together<kGate>(arguments);
-    } else if (arguments.course.planes != 0) {
-        sum_gradients_of_channels<kGate, false, true>(arguments);
-    } else if (arguments.columns < kStepElements) {
-        sum_gradients_of_channels<kGate, true, false>(arguments);
+    } else if (arguments.columns <= kShortPlane) {
+        prefetch ? sum_gradients_of_short_planes<kGate, true>(arguments)
+                 : sum_gradients_of_short_planes<kGate, false>(arguments);
     } else {
-        sum_gradients_of_channels<kGate, false, false>(arguments);
+        prefetch ? sum_gradients_of_channels<kGate, true>(arguments)
+                 : sum_gradients_of_channels<kGate, false>(arguments);
     }
 }
 

@@ -123,7 +123,7 @@ BNORM_INLINE void add_widened(LaneTotals& totals, std::int64_t lane, F32 value) 
 
 BNORM_INLINE double sum_lanes(const LaneTotals& totals) { return sum_vectors(totals.parts); }
 
-// As far as one vector: sum_halves of it is sum_lanes.
+// As far as one vector: sum_halves of it is sum_vectors.
 BNORM_INLINE F64 fold_lanes(const F64 (&v)[1]) { return v[0]; }
 template <int kVectors>
 BNORM_INLINE F64 fold_lanes(const F64 (&v)[kVectors]) {
