@@ -176,7 +176,6 @@ BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t en
 // them, but not where outputs bypass the cache. Which rows come whole is the plan's decision.
 // Fewer with a residual where registers are 16 instead of 32.
 constexpr std::int64_t rows_together(bool residual) { return residual && kWidth < 16 ? 4 : 8; }
-constexpr std::int64_t kMaxParameters = 4096; // plan: 16 KiB
 
 // Elements before the first 64-byte boundary, for streaming a row that starts anywhere.
 BNORM_INLINE std::int64_t lanes_to_boundary(const float* address) {

@@ -26,6 +26,9 @@ constexpr std::int64_t kLanes = 16;
 // The most columns that one call of moments_periodic takes: its shifts live on the stack.
 constexpr std::int64_t kMaxMomentColumns = 1024;
 
+// Of columns: elements of parameters, of all kinds together, that leave room in L1 for what they are applied to.
+constexpr std::int64_t kMaxParameters = 4096;
+
 // Planes that gradient_sums_uniform takes together are shorter than this: sums of their columns live on the stack.
 constexpr std::int64_t kMaxTogetherColumns = 96;
 

@@ -44,6 +44,7 @@ void Gradient::write_parameter_gradients(float* dgamma, float* dbeta, std::int64
 }
 
 static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);
+static_assert(plan::kMaxParameters == kernels::kMaxParameters);
 
 void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                                double* sum_dy, double* sum_dy_centered_x) const {

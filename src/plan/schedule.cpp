@@ -16,9 +16,8 @@ constexpr std::int64_t kKibi = 1024;
 constexpr std::int64_t kBytesPerThread = 128 * kKibi;
 constexpr std::int64_t kApplyBytes = 512 * kKibi;
 constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
-// Parameters of columns that leave room in L1 for what they are applied to. If they are more, kernels take eight rows
+// Where parameters of columns are more than leave room in L1 for what they are applied to, kernels take eight rows
 // together; where those would share sets of L1, columns are applied in panels, but in rows of a page.
-constexpr std::int64_t kParameterBytes = 16 * kKibi; // kernels::kMaxParameters
 constexpr std::int64_t kApplyPanelColumns = 1024;
 constexpr std::int64_t kScratchPerThread = 64 * kKibi;
 // One thread reads whole rows, if it can; several share them, so that they read the same pages of memory. Ranges of
@@ -125,9 +124,9 @@ bool rows_share_sets(std::int64_t stride) {
 
 // Outputs that bypass the cache were faster in whole rows.
 std::int64_t apply_panel(const Geometry& geometry, const Workload& workload, std::int64_t columns, bool stream) {
-    const std::int64_t bytes = columns * workload.coefficients * static_cast<std::int64_t>(sizeof(float));
     const bool together = !rows_share_sets(geometry.x_stride) && !rows_share_sets(geometry.y_stride);
-    if (geometry.kind == MatrixKind::planes || stream || bytes <= kParameterBytes || together) {
+    if (geometry.kind == MatrixKind::planes || stream || columns * workload.coefficients <= kMaxParameters ||
+        together) {
         return columns;
     }
     return round_up(divide_up(columns, divide_up(columns, kApplyPanelColumns)), kLanes);

@@ -33,6 +33,7 @@ enum class Strategy { by_channels, by_parts };
 
 constexpr int kMaxReductions = 2;
 constexpr int kCoefficients = 5;
+constexpr std::int64_t kMaxParameters = 4096; // kernels::kMaxParameters
 
 // Byte offsets of what one range of channels needs; see ops/range_scratch.hpp.
 struct RangeScratch {
