@@ -85,7 +85,9 @@ struct GradientSums {
 
 class GradientSumsInput {
   public:
-    GradientSumsInput(std::int64_t rows, std::int64_t channels) : rows_(rows), channels_(channels) {
+    explicit GradientSumsInput(const Shape& shape)
+        : shape_(shape), columns_(shape.channels * (shape.layout == BNORM_NCHW ? shape.spatial : 1)) {
+        const std::int64_t elements = shape.batch * shape.channels * shape.spatial;
         Random random(8);
         const auto fill = [&](auto& values, std::int64_t count, double first) {
             values.resize(static_cast<std::size_t>(count));
@@ -93,16 +95,18 @@ class GradientSumsInput {
                 value = static_cast<float>(first + random.uniform() / 2);
             }
         };
-        fill(x_, rows * channels, 0.0);
-        fill(dy_, rows * channels, -0.25);
-        fill(mean_, channels, 0.0);
-        fill(inv_std_, channels, 1.0);
+        fill(x_, elements, 0.0);
+        fill(dy_, elements, -0.25);
+        fill(mean_, shape.channels, 0.0);
+        fill(inv_std_, shape.channels, 1.0);
     }
 
-    GradientSums sums(std::int64_t stride, bnorm_activation activation) const {
-        const std::vector<float> x = rows_apart(x_, channels_, stride);
-        const std::vector<float> dy = rows_apart(dy_, channels_, stride);
-        bnorm_problem problem = problem_of(BNORM_GRADIENT_SUMS, {BNORM_NHWC, rows_, channels_, 1});
+    // Rows (of pixels or images) `gap` elements apart.
+    GradientSums sums(std::int64_t gap, bnorm_activation activation) const {
+        const std::int64_t stride = columns_ + gap;
+        const std::vector<float> x = rows_apart(x_, columns_, stride);
+        const std::vector<float> dy = rows_apart(dy_, columns_, stride);
+        bnorm_problem problem = problem_of(BNORM_GRADIENT_SUMS, shape_);
         problem.x_stride = problem.y_stride = stride;
         problem.activation = activation;
         GradientSums result = {std::vector<double>(mean_.size()), std::vector<double>(mean_.size())};
@@ -118,8 +122,8 @@ class GradientSumsInput {
     }
 
   private:
-    std::int64_t rows_;
-    std::int64_t channels_;
+    Shape shape_;
+    std::int64_t columns_;
     std::vector<float> x_;
     std::vector<float> dy_;
     std::vector<double> mean_;
@@ -298,15 +302,31 @@ TEST_CASE("gradient sums have the same bits however far rows are apart") {
     for (const auto& size : sizes) {
         const std::int64_t rows = size[0];
         const std::int64_t channels = size[1];
-        const GradientSumsInput input(rows, channels);
+        const GradientSumsInput input({BNORM_NHWC, rows, channels, 1});
         for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_RELU}) {
             INFO("rows ", rows, ", channels ", channels, ", activation ", activation);
-            const GradientSums dense = input.sums(channels, activation);
-            CHECK((dense == input.sums(channels + 12, activation)));
+            const GradientSums dense = input.sums(0, activation);
+            CHECK((dense == input.sums(12, activation)));
             if (rows < 1000) {
-                CHECK((dense == input.sums(1024, activation)));
-                CHECK((dense == input.sums(1100, activation)));
+                CHECK((dense == input.sums(1024 - channels, activation)));
+                CHECK((dense == input.sums(1100 - channels, activation)));
             }
+        }
+    }
+}
+
+// Short planes of several images are summed along the images, in wider pieces where those are multiples of a page
+// apart.
+TEST_CASE("gradient sums have the same bits however far images are apart") {
+    for (const Shape& shape :
+         {Shape{BNORM_NCHW, 13, 37, 49}, Shape{BNORM_NCHW, 16, 50, 31}, Shape{BNORM_NCHW, 3, 37, 49}}) {
+        const GradientSumsInput input(shape);
+        const std::int64_t row = shape.channels * shape.spatial;
+        for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_RELU}) {
+            INFO("shape ", shape, ", activation ", activation);
+            const GradientSums dense = input.sums(0, activation);
+            CHECK((dense == input.sums(5, activation)));
+            CHECK((dense == input.sums(1024 - row % 1024, activation)));
         }
     }
 }
