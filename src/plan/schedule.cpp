@@ -320,13 +320,15 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
 }
 
 // Outputs go past the cache from this many bytes on. Several cores move more through the cache than memory takes until
-// the tensors fit badly. One core writes faster past it, from half of what it holds on where tensors are read again,
-// which then need not give way to outputs.
+// the tensors fit badly; where they are read again that is sooner, the more so if others share the cache. One core
+// writes faster past it, from half of what it holds on where tensors are read again, which then need not give way to
+// outputs.
 std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
+    const bool reads_again = workload.reductions > 0;
     if (threads > 1) {
-        return machine.last_level_bytes * 7 / 8;
+        return reads_again ? machine.last_level_bytes * 3 / 4 : machine.last_level_bytes * 7 / 8;
     }
-    return workload.reductions > 0 ? machine.last_level_bytes / 2 : machine.last_level_bytes * 2 / 3;
+    return reads_again ? machine.last_level_bytes / 2 : machine.last_level_bytes * 2 / 3;
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.

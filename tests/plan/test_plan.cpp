@@ -223,7 +223,7 @@ TEST_CASE("outputs bypass the cache where that is faster") {
         INFO("threads ", threads);
         for (const Workload& workload : {kTraining, kBackward, kInference}) {
             CHECK(!streams(workload, 32, threads));
-            CHECK(streams(workload, 128, threads) == (threads == 1 || workload.streams > 2));
+            CHECK(streams(workload, 128, threads) == (threads == 1 || workload.reductions > 0));
             CHECK(streams(workload, 256, threads));
         }
         CHECK(streams(kBackward, 64, threads) == (threads == 1));
