@@ -248,8 +248,8 @@ BNORM_RARE void sum_gradients_of_short_planes(const GradientSums& arguments) {
         BNORM_NO_UNROLL
         for (std::int64_t i = 0; i < kWidthF64; ++i) {
             const ShortPlanes sums = sum_short_planes<kGate, kPrefetch>(task, channel + i);
-            dy[i] = fold_lanes(sums.dy);
-            products[i] = fold_lanes(sums.products);
+            dy[i] = fold_vectors(sums.dy);
+            products[i] = fold_vectors(sums.products);
         }
         store(task.sum_dy + channel, sum_halves_of_each(dy));
         store(task.sum_dy_centered_x + channel, sum_halves_of_each(products));

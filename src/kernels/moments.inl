@@ -85,19 +85,24 @@ BNORM_INLINE T sum_lanes(const T* v) {
     return (sum0 + sum2) + (sum1 + sum3);
 }
 
-// The same of vectors that hold kLanes values, in the same order.
+// Vectors that hold the lanes, as far as a single one, in the same order.
 template <class Vector>
-BNORM_INLINE auto sum_vectors(const Vector (&v)[1]) {
-    return sum_halves(v[0].data);
+BNORM_INLINE Vector fold_vectors(const Vector (&v)[1]) {
+    return v[0];
 }
 template <class Vector, int kVectors>
-BNORM_INLINE auto sum_vectors(const Vector (&v)[kVectors]) {
+BNORM_INLINE Vector fold_vectors(const Vector (&v)[kVectors]) {
     Vector sums[kVectors / 2];
     BNORM_UNROLL
     for (int i = 0; i < kVectors / 2; ++i) {
         sums[i] = v[i] + v[i + kVectors / 2];
     }
-    return sum_vectors(sums);
+    return fold_vectors(sums);
+}
+
+template <class Vector, int kVectors>
+BNORM_INLINE auto sum_vectors(const Vector (&v)[kVectors]) {
+    return sum_halves(fold_vectors(v).data);
 }
 
 // ---- uniform: one channel -------------------------------------------------------------------------------------------
@@ -122,18 +127,6 @@ BNORM_INLINE void add_widened(LaneTotals& totals, std::int64_t lane, F32 value) 
 }
 
 BNORM_INLINE double sum_lanes(const LaneTotals& totals) { return sum_vectors(totals.parts); }
-
-// As far as one vector: sum_halves of it is sum_vectors.
-BNORM_INLINE F64 fold_lanes(const F64 (&v)[1]) { return v[0]; }
-template <int kVectors>
-BNORM_INLINE F64 fold_lanes(const F64 (&v)[kVectors]) {
-    F64 sums[kVectors / 2];
-    BNORM_UNROLL
-    for (int i = 0; i < kVectors / 2; ++i) {
-        sums[i] = v[i] + v[i + kVectors / 2];
-    }
-    return fold_lanes(sums);
-}
 
 struct Rows {
     const float* x;

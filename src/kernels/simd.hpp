@@ -155,11 +155,6 @@ BNORM_INLINE Mask test_bits(std::int32_t word, LaneBits bits) {
 BNORM_INLINE F64 widen_low(F32 value) { return _mm512_cvtps_pd(_mm512_castps512_ps256(value.data)); }
 BNORM_INLINE F64 widen_high(F32 value) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(value.data, 1)); }
 BNORM_INLINE F64 load_widened(const float* address) { return _mm512_cvtps_pd(_mm256_loadu_ps(address)); }
-// The upper half of 16 lanes onto the lower one, which is widened.
-BNORM_INLINE void widen_halved(const F32 (&v)[1], F64 (&result)[1]) {
-    const __m256 low = _mm512_castps512_ps256(v[0].data);
-    result[0] = _mm512_cvtps_pd(_mm256_add_ps(low, _mm512_extractf32x8_ps(v[0].data, 1)));
-}
 
 #elif defined(__AVX2__)
 
@@ -278,14 +273,15 @@ BNORM_INLINE F64 load_widened(const float* address) {
 
 #endif
 
-// Elsewhere 0.
+// load_where: elsewhere 0. widen_halved: the upper half of 16 lanes onto the lower one, which is widened.
 #if defined(__AVX512F__)
 BNORM_INLINE F32 load_where(Mask mask, const float* address) { return _mm512_maskz_loadu_ps(mask.data, address); }
+BNORM_INLINE void widen_halved(const F32 (&v)[1], F64 (&result)[1]) {
+    const __m256 low = _mm512_castps512_ps256(v[0].data);
+    result[0] = _mm512_cvtps_pd(_mm256_add_ps(low, _mm512_extractf32x8_ps(v[0].data, 1)));
+}
 #else
 BNORM_INLINE F32 load_where(Mask mask, const float* address) { return xsimd::select(mask, load(address), F32(0.0F)); }
-#endif
-
-#if !defined(__AVX512F__)
 template <int kVectors>
 BNORM_INLINE void widen_halved(const F32 (&v)[kVectors], F64 (&result)[kVectors]) {
     BNORM_UNROLL
