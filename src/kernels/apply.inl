@@ -79,8 +79,9 @@ BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::in
                                            apply_output<Variant, kWhole>(row, column, lanes, parameters));
 }
 
-// What `ahead` and `residual_ahead` of the task ask for.
-template <class Variant>
+// What `ahead` and `residual_ahead` of the task ask for. Where x was not fetched, the sums, which come next, ask again;
+// nothing else asks for the residual.
+template <class Variant, int kResidualTimes>
 struct FetchAhead {
     const Apply& task;
     const ApplyRow& row;
@@ -88,7 +89,7 @@ struct FetchAhead {
     BNORM_MEMBER void operator()(std::int64_t column) const {
         prefetch_ahead(row.x + column, task.ahead);
         if (Variant::residual) {
-            prefetch_ahead(row.residual + column, task.residual_ahead);
+            prefetch_ahead<kResidualTimes>(row.residual + column, task.residual_ahead);
         }
     }
 };
@@ -99,7 +100,7 @@ struct FetchStreamed {
 
     BNORM_MEMBER void operator()(std::int64_t column) const {
         if (Variant::stream && !Variant::residual) {
-            prefetch_into_l2(row.x + column + kStreamedAhead);
+            prefetch_into_l2<2>(row.x + column + kStreamedAhead);
         }
     }
 };
@@ -128,7 +129,7 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
             c = head < task.columns ? head : task.columns;
             apply_vector<Variant, false, false>(row, 0, c, parameters);
         }
-        c = apply_vectors<Variant>(row, c, task.columns, FetchAhead<Variant>{task, row},
+        c = apply_vectors<Variant>(row, c, task.columns, FetchAhead<Variant, 3>{task, row},
                                    [&](std::int64_t) { return parameters; });
         if (c < task.columns) {
             apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
@@ -167,12 +168,14 @@ BNORM_INLINE void apply_rows_together(const Apply& task, std::int64_t first) {
     }
 }
 
-template <class Variant>
-BNORM_INLINE void apply_long_row(const Apply& task, const ApplyRow& row) {
+// From vector kFirst on.
+template <class Variant, std::int64_t kFirst>
+BNORM_INLINE void apply_rest_of_row(const Apply& task, const ApplyRow& row) {
     const auto parameters = [&](std::int64_t column) {
         return apply_parameters<Variant, Pattern::periodic>(task, column);
     };
-    const std::int64_t c = apply_vectors<Variant>(row, 0, task.columns, FetchStreamed<Variant>{row}, parameters);
+    const std::int64_t c =
+        apply_vectors<Variant>(row, kFirst * kWidth, task.columns, FetchStreamed<Variant>{row}, parameters);
     if (c < task.columns) {
         apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
     }
@@ -181,25 +184,63 @@ BNORM_INLINE void apply_long_row(const Apply& task, const ApplyRow& row) {
     }
 }
 
-// Rows of so many vectors that all their parameters stay in registers.
-template <class Variant>
-BNORM_INLINE void apply_short_rows(const Apply& task) {
-    ApplyParameters parameters[kTogether];
+template <class Variant, std::int64_t kFirst, std::int64_t kVectors>
+BNORM_INLINE void apply_kept_vectors(const ApplyRow& row, const ApplyParameters (&parameters)[kVectors]) {
+    ApplyOutput outputs[kTogether];
     BNORM_UNROLL
-    for (std::int64_t v = 0; v < kTogether; ++v) {
+    for (std::int64_t k = 0; k < kTogether; ++k) {
+        const std::int64_t c = (kFirst + k) * kWidth;
+        FetchStreamed<Variant>{row}(c);
+        outputs[k] = apply_output<Variant, true>(row, c, kWidth, parameters[kFirst + k]);
+    }
+    BNORM_UNROLL
+    for (std::int64_t k = 0; k < kTogether; ++k) {
+        store_output<Variant, true, Variant::stream>(row, (kFirst + k) * kWidth, kWidth, outputs[k]);
+    }
+}
+
+// The parameters of the first kVectors of all rows stay in registers: with them, a vector takes four loads, and x comes
+// from L2 in less time than those need.
+template <class Variant, std::int64_t kVectors, bool kRest>
+BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
+    static_assert(kVectors == kTogether || kVectors == 2 * kTogether);
+    ApplyParameters parameters[kVectors];
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kVectors; ++v) {
         parameters[v] = apply_parameters<Variant, Pattern::periodic>(task, v * kWidth);
     }
-    for (std::int64_t r = 0; r < task.rows; ++r) {
+    for (std::int64_t r = first; r < task.rows; ++r) {
         const ApplyRow row = apply_row(task, r);
-        ApplyOutput outputs[kTogether];
-        BNORM_UNROLL
-        for (std::int64_t v = 0; v < kTogether; ++v) {
-            FetchStreamed<Variant>{row}(v * kWidth);
-            outputs[v] = apply_output<Variant, true>(row, v * kWidth, kWidth, parameters[v]);
+        apply_kept_vectors<Variant, 0>(row, parameters);
+        if (kVectors > kTogether) {
+            apply_kept_vectors<Variant, kVectors - kTogether>(row, parameters);
         }
-        BNORM_UNROLL
-        for (std::int64_t v = 0; v < kTogether; ++v) {
-            store_output<Variant, true, Variant::stream>(row, v * kWidth, kWidth, outputs[v]);
+        if (kRest) {
+            apply_rest_of_row<Variant, kVectors>(task, row);
+        }
+    }
+}
+
+template <class Variant, std::int64_t kVectors>
+BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
+    task.columns == kVectors* kWidth ? apply_rows_keeping<Variant, kVectors, false>(task, first)
+                                     : apply_rows_keeping<Variant, kVectors, true>(task, first);
+}
+
+// As many as registers hold beside what else is needed. Where outputs bypass the cache more were slower, and so were
+// rows of more than those.
+template <class Variant>
+BNORM_INLINE void apply_long_rows(const Apply& task, std::int64_t first) {
+    const std::int64_t vectors = task.columns / kWidth;
+    if (kWidth == 16 && !Variant::stream && vectors >= 2 * kTogether) {
+        apply_rows_keeping<Variant, 2 * kTogether>(task, first);
+    } else if (kWidth >= 8 && !Variant::stream && vectors >= kTogether) {
+        apply_rows_keeping<Variant, kTogether>(task, first);
+    } else if (kWidth >= 8 && task.columns == kTogether * kWidth) {
+        apply_rows_keeping<Variant, kTogether, false>(task, first);
+    } else {
+        for (std::int64_t r = first; r < task.rows; ++r) {
+            apply_rest_of_row<Variant, 0>(task, apply_row(task, r));
         }
     }
 }
@@ -210,10 +251,6 @@ template <int kVariant>
 BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     using Variant = ApplyVariant<kVariant>;
     const Apply task = arguments;
-    if (kWidth == 16 && task.columns == kTogether * kWidth) {
-        apply_short_rows<Variant>(task);
-        return;
-    }
     std::int64_t r = 0;
     if (task.columns < kTogether * kWidth) {
         for (; r + kTogether <= task.rows; r += kTogether) {
@@ -226,9 +263,7 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
             apply_rows_together<Variant, kRows>(task, r);
         }
     }
-    for (; r < task.rows; ++r) {
-        apply_long_row<Variant>(task, apply_row(task, r));
-    }
+    apply_long_rows<Variant>(task, r);
 }
 
 BNORM_INLINE ApplyParameters plane_parameters(const Apply& task, std::int64_t plane) {
@@ -255,7 +290,7 @@ BNORM_KERNEL void apply_planes(const Apply& arguments) {
     }
     for (std::int64_t plane = 0; plane < task.rows; ++plane) {
         const std::int64_t end = (plane + 1) * task.columns;
-        i = apply_vectors<Variant>(run, i, end, FetchAhead<Variant>{task, run},
+        i = apply_vectors<Variant>(run, i, end, FetchAhead<Variant, 1>{task, run},
                                    [&](std::int64_t) { return parameters; });
         if (plane + 1 == task.rows) {
             break;

@@ -134,9 +134,10 @@ BNORM_INLINE F32 gate_by_sign(F32 dy, F32 v, F32 parameter) {
     return xsimd::select(v > F32(0.0F), dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
 }
 
+template <int kTimes = 1>
 BNORM_INLINE void prefetch_ahead(const float* address, std::int64_t ahead) {
     if (ahead != 0) {
-        prefetch_into_l2(address + ahead);
+        prefetch_into_l2<kTimes>(address + ahead);
     }
 }
 

@@ -47,7 +47,7 @@ class RowsAhead {
 
     // One more vector.
     BNORM_MEMBER void fetch() {
-        prefetch_into_l2(next_);
+        prefetch_into_l2<2>(next_);
         next_ += kWidth;
         if (next_ >= end_) {
             turn();

@@ -329,8 +329,14 @@ class DifferenceFrom {
 
 // Any address will do: one that is not mapped is ignored.
 BNORM_INLINE void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
+// A core seems to drop requests while many are outstanding: asked for several times in a row, more of what lies in
+// memory arrives in time. Of vectors shorter than a cache line, several ask for the same line anyway.
+template <int kTimes = 1>
 BNORM_INLINE void prefetch_into_l2(const void* address) {
-    _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1);
+    BNORM_UNROLL
+    for (int i = 0; i < (kWidth == 16 ? kTimes : 1); ++i) {
+        _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1);
+    }
 }
 
 } // namespace
