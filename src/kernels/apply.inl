@@ -10,10 +10,6 @@
 namespace bnorm::kernels {
 namespace {
 
-// How many elements ahead a single input is fetched where outputs bypass the cache: 16 KiB. Of two, hardware alone
-// fetches more.
-constexpr std::int64_t kStreamedAhead = 4096;
-
 template <int kVariant>
 struct ApplyVariant {
     static constexpr auto activation = static_cast<Activation>(kVariant % kActivations);
@@ -99,8 +95,11 @@ struct FetchStreamed {
     const ApplyRow& row;
 
     BNORM_MEMBER void operator()(std::int64_t column) const {
-        if (Variant::stream && !Variant::residual) {
-            prefetch_into_l2<2>(row.x + column + kStreamedAhead);
+        if (Variant::stream) {
+            prefetch_streamed(row.x + column);
+            if (Variant::residual) {
+                prefetch_streamed(row.residual + column);
+            }
         }
     }
 };

@@ -93,8 +93,18 @@ BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_
         row, column, lanes, gradient_apply_output<Variant, kWhole>(row, column, mask, lanes, parameters));
 }
 
-struct FetchNothing {
-    BNORM_MEMBER void operator()(std::int64_t) const {}
+template <class Variant>
+struct FetchBothStreamed {
+    const GradientApplyRow& row;
+
+    BNORM_MEMBER void operator()(std::int64_t column) const {
+        if (Variant::stream) {
+            prefetch_streamed(row.dy + column);
+            if (Variant::reads_x) {
+                prefetch_streamed(row.x + column);
+            }
+        }
+    }
 };
 
 // What `ahead` of the task asks for.
@@ -152,7 +162,8 @@ BNORM_INLINE void gradient_apply_row_of_columns(const GradientApply& task, const
     const auto parameters = [&](std::int64_t column) {
         return gradient_apply_parameters<Variant, Pattern::periodic>(task, column);
     };
-    const std::int64_t c = gradient_apply_vectors<Variant>(row, 0, task.columns, FetchNothing{}, parameters);
+    const std::int64_t c =
+        gradient_apply_vectors<Variant>(row, 0, task.columns, FetchBothStreamed<Variant>{row}, parameters);
     if (c < task.columns) {
         gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
     }
