@@ -198,8 +198,8 @@ BNORM_INLINE void apply_kept_vectors(const ApplyRow& row, const ApplyParameters 
     }
 }
 
-// The parameters of the first kVectors of all rows stay in registers: with them, a vector takes four loads, and x comes
-// from L2 in less time than those need.
+// The parameters of the first kVectors stay in registers for all rows. Where they do not, a vector takes four loads
+// instead of one, and L1 cannot do those in the time in which L2 delivers x.
 template <class Variant, std::int64_t kVectors, bool kRest>
 BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
     static_assert(kVectors == kTogether || kVectors == 2 * kTogether);
@@ -222,8 +222,11 @@ BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
 
 template <class Variant, std::int64_t kVectors>
 BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
-    task.columns == kVectors* kWidth ? apply_rows_keeping<Variant, kVectors, false>(task, first)
-                                     : apply_rows_keeping<Variant, kVectors, true>(task, first);
+    if (task.columns == kVectors * kWidth) {
+        apply_rows_keeping<Variant, kVectors, false>(task, first);
+    } else {
+        apply_rows_keeping<Variant, kVectors, true>(task, first);
+    }
 }
 
 // As many as registers hold beside what else is needed. Where outputs bypass the cache more were slower, and so were
