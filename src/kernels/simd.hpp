@@ -333,8 +333,9 @@ BNORM_INLINE void prefetch(const void* address) { _mm_prefetch(static_cast<const
 // memory arrives in time. Of vectors shorter than a cache line, several ask for the same line anyway.
 template <int kTimes = 1>
 BNORM_INLINE void prefetch_into_l2(const void* address) {
+    constexpr int kRequests = 1 + (kTimes - 1) * static_cast<int>(kWidth / 16);
     BNORM_UNROLL
-    for (int i = 0; i < (kWidth == 16 ? kTimes : 1); ++i) {
+    for (int i = 0; i < kRequests; ++i) {
         _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1);
     }
 }
