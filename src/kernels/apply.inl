@@ -183,21 +183,6 @@ BNORM_INLINE void apply_rest_of_row(const Apply& task, const ApplyRow& row) {
     }
 }
 
-template <class Variant, std::int64_t kFirst, std::int64_t kVectors>
-BNORM_INLINE void apply_kept_vectors(const ApplyRow& row, const ApplyParameters (&parameters)[kVectors]) {
-    ApplyOutput outputs[kTogether];
-    BNORM_UNROLL
-    for (std::int64_t k = 0; k < kTogether; ++k) {
-        const std::int64_t c = (kFirst + k) * kWidth;
-        FetchStreamed<Variant>{row}(c);
-        outputs[k] = apply_output<Variant, true>(row, c, kWidth, parameters[kFirst + k]);
-    }
-    BNORM_UNROLL
-    for (std::int64_t k = 0; k < kTogether; ++k) {
-        store_output<Variant, true, Variant::stream>(row, (kFirst + k) * kWidth, kWidth, outputs[k]);
-    }
-}
-
 // The parameters of the first kVectors stay in registers for all rows. Where they do not, a vector takes four loads
 // instead of one, and L1 cannot do those in the time in which L2 delivers x.
 template <class Variant, std::int64_t kVectors, bool kRest>
@@ -210,9 +195,10 @@ BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
     }
     for (std::int64_t r = first; r < task.rows; ++r) {
         const ApplyRow row = apply_row(task, r);
-        apply_kept_vectors<Variant, 0>(row, parameters);
-        if (kVectors > kTogether) {
-            apply_kept_vectors<Variant, kVectors - kTogether>(row, parameters);
+        BNORM_UNROLL
+        for (std::int64_t v = 0; v < kVectors; v += kTogether) {
+            apply_vectors<Variant>(row, v * kWidth, (v + kTogether) * kWidth, FetchStreamed<Variant>{row},
+                                   [&](std::int64_t c) { return parameters[c / kWidth]; });
         }
         if (kRest) {
             apply_rest_of_row<Variant, kVectors>(task, row);
