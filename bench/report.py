@@ -35,8 +35,8 @@ def shape_text(row):
     return f"{row['layer']} {'x'.join(map(str, row['shape']))}"
 
 
-def geometric_mean(numbers):
-    return math.exp(statistics.fmean(map(math.log, numbers))) if numbers else math.nan
+def mean_text(ratios):
+    return f"{math.exp(statistics.fmean(map(math.log, ratios))):.2f}" if ratios else "none"
 
 
 def grouped(rows):
@@ -55,7 +55,7 @@ def summary_lines(groups):
         if compared:
             worst = min(compared, key=ratio_to_best)
             resnet = [ratio_to_best(row) for row in compared if row["layer"].startswith("resnet50")]
-            ratios = (f"{geometric_mean(resnet):.2f} | {geometric_mean([ratio_to_best(row) for row in compared]):.2f} | "
+            ratios = (f"{mean_text(resnet)} | {mean_text([ratio_to_best(row) for row in compared])} | "
                       f"{ratio_to_best(worst):.2f} ({shape_text(worst)})")
         else:
             ratios = "no peer | | "
