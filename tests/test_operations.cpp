@@ -185,8 +185,8 @@ TEST_CASE("gamma and beta are optional, each alone") {
 // channel.
 TEST_CASE("tensors too large for the last-level cache") {
     for (const bnorm_layout layout : kLayouts) {
-        for (const Shape& shape :
-             {Shape{layout, 22, 64, 3136}, Shape{layout, 22, 64, 3025}, Shape{layout, 30, 2048, 49}}) {
+        for (const Shape& shape : {Shape{layout, 22, 64, 3136}, Shape{layout, 22, 64, 3025},
+                                   Shape{layout, 30, 2048, 49}, Shape{layout, 22, 900, 144}}) {
             Setup setup;
             setup.shape = shape;
             setup.threads = 2;

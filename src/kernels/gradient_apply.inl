@@ -95,10 +95,11 @@ BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_
 
 template <class Variant>
 struct FetchBothStreamed {
+    const GradientApply& task;
     const GradientApplyRow& row;
 
     BNORM_MEMBER void operator()(std::int64_t column) const {
-        if (Variant::stream) {
+        if (Variant::stream && task.prefetch) {
             prefetch_streamed(row.dy + column);
             if (Variant::reads_x) {
                 prefetch_streamed(row.x + column);
@@ -163,7 +164,7 @@ BNORM_INLINE void gradient_apply_row_of_columns(const GradientApply& task, const
         return gradient_apply_parameters<Variant, Pattern::periodic>(task, column);
     };
     const std::int64_t c =
-        gradient_apply_vectors<Variant>(row, 0, task.columns, FetchBothStreamed<Variant>{row}, parameters);
+        gradient_apply_vectors<Variant>(row, 0, task.columns, FetchBothStreamed<Variant>{task, row}, parameters);
     if (c < task.columns) {
         gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
     }

@@ -126,6 +126,7 @@ struct GradientApply {
     const float* offset;
     float activation_parameter;
     std::int64_t ahead; // as in Apply
+    bool prefetch;      // periodic: whether dy and x come from memory
 };
 
 // The f32 number that is subtracted from x before anything is multiplied is the mean, rounded: near the mean the

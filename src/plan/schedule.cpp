@@ -331,6 +331,15 @@ std::int64_t stream_limit(const Workload& workload, int threads, const Machine& 
     return reads_again ? machine.last_level_bytes / 2 : machine.last_level_bytes * 2 / 3;
 }
 
+// Columns that are applied, too, stay in the last-level cache as long as it holds all that is moved.
+bool comes_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    const std::int64_t tensor_bytes = geometry.elements() * kElementBytes;
+    if (workload.applies && geometry.kind == MatrixKind::columns) {
+        return tensor_bytes * workload.streams > machine.last_level_bytes * 2 / 3;
+    }
+    return tensor_bytes * workload.cached_tensors > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
+}
+
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
 // Not where the parameters of all channels together are too many, nor planes that are larger than a thread should take.
 bool schedule_in_order(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
@@ -397,7 +406,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const std::int64_t bytes = elements * kElementBytes * workload.streams;
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
-    schedule.from_memory = cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
+    schedule.from_memory = comes_from_memory(geometry, workload, machine);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
     // Hardware follows long planes through the last-level cache by itself, but not many short ones.
     schedule.prefetch = schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
