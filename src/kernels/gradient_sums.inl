@@ -276,17 +276,21 @@ BNORM_INLINE GradientTerms column_terms(const GradientSums& task, const Gradient
 template <Gate kGate, std::int64_t kVectors>
 BNORM_INLINE void sum_group_of_rows(const GradientSums& task, std::int64_t first, std::int64_t column,
                                     F32Sums (&sums)[kVectors]) {
-    const GradientRow top = gradient_row<kGate>(task, first);
+    GradientRow row = at_column<kGate>(gradient_row<kGate>(task, first), column);
+    const auto terms = [&](std::int64_t v) {
+        return gradient_terms<kGate, true>(at_column<kGate>(row, v * kWidth), kWidth,
+                                           gate_parameters<kGate, Pattern::periodic>(task, column + v * kWidth));
+    };
     BNORM_UNROLL
     for (std::int64_t v = 0; v < kVectors; ++v) {
-        sums[v] = first_terms(column_terms<kGate, true>(task, top, column + v * kWidth));
+        sums[v] = first_terms(terms(v));
     }
     BNORM_NO_UNROLL
     for (std::int64_t k = 1; k < kGroup; ++k) {
-        const GradientRow row = rows_on(task, top, k);
+        row = rows_on(task, row, 1);
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kVectors; ++v) {
-            sums[v] = add_terms(sums[v], column_terms<kGate, true>(task, row, column + v * kWidth));
+            sums[v] = add_terms(sums[v], terms(v));
         }
     }
 }
