@@ -272,12 +272,17 @@ BNORM_INLINE GradientTerms column_terms(const GradientSums& task, const Gradient
                                          gate_parameters<kGate, Pattern::periodic>(task, column));
 }
 
-// Of kVectors vectors of columns from `column` on, row by row. In a loop over the rows: unrolled, it reads slower.
-template <Gate kGate, std::int64_t kVectors>
+// Of kVectors vectors of columns from `column` on, row by row. In a loop over the rows: unrolled, it reads slower. The
+// rows that are kFetched further on are fetched into L1; 0: hardware does so.
+template <Gate kGate, std::int64_t kVectors, std::int64_t kFetched = 0>
 BNORM_INLINE void sum_group_of_rows(const GradientSums& task, std::int64_t first, std::int64_t column,
                                     F32Sums (&sums)[kVectors]) {
     GradientRow row = at_column<kGate>(gradient_row<kGate>(task, first), column);
     const auto terms = [&](std::int64_t v) {
+        if (kFetched > 0) {
+            prefetch(row.dy + kFetched * task.dy_stride + v * kWidth);
+            prefetch(row.x + kFetched * task.x_stride + v * kWidth);
+        }
         return gradient_terms<kGate, true>(at_column<kGate>(row, v * kWidth), kWidth,
                                            gate_parameters<kGate, Pattern::periodic>(task, column + v * kWidth));
     };
@@ -364,10 +369,12 @@ BNORM_INLINE void store_columns(const GradientSums& task, std::int64_t column, c
     store(sums, task.sum_dy + column, task.sum_dy_centered_x + column);
 }
 
-// Down the rows: the f64 sums stay in registers from the first to the last. In the order of memory only where a panel
-// is a whole row: of longer ones, one vector after the other is up to 1.1 times as fast.
+// Down the rows: the f64 sums stay in registers from the first to the last. Row by row where a panel is a whole row,
+// and where bits of a mask are tested, which are then those of a few addresses; else one vector after the other, which
+// suffers less beside a busy thread of the same core.
 template <Gate kGate, bool kWholeRows>
 BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
+    constexpr bool kByRows = kWholeRows || is_mask_gate(kGate);
     WideSums totals[kColumnVectors];
     BNORM_UNROLL
     for (WideSums& vector : totals) {
@@ -375,13 +382,13 @@ BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
     }
     for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
         F32Sums sums[kColumnVectors];
-        if (kWholeRows) {
-            sum_group_of_rows<kGate>(task, r, column, sums);
+        if (kByRows) {
+            sum_group_of_rows<kGate, kColumnVectors, kWholeRows ? 0 : 2>(task, r, column, sums);
         }
         NothingAhead nothing;
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kColumnVectors; ++v) {
-            if (!kWholeRows) {
+            if (!kByRows) {
                 sums[v] = sum_group_of_column<kGate, true>(task, r, column + v * kWidth, nothing);
             }
             add_widened(totals[v], sums[v]);
