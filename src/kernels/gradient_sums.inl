@@ -370,8 +370,8 @@ BNORM_INLINE void store_columns(const GradientSums& task, std::int64_t column, c
 }
 
 // Down the rows: the f64 sums stay in registers from the first to the last. Row by row where a panel is a whole row,
-// and where bits of a mask are tested, which are then those of a few addresses; else one vector after the other, which
-// suffers less beside a busy thread of the same core.
+// and with a mask, whose address then advances once a row; else one vector after the other, which suffers less beside a
+// busy thread of the same core.
 template <Gate kGate, bool kWholeRows>
 BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
     constexpr bool kByRows = kWholeRows || is_mask_gate(kGate);
