@@ -336,6 +336,8 @@ BNORM_INLINE void sum_last_rows(const GradientSums& task, std::int64_t first, st
 
 // Vectors of columns in a panel: with more, and their f64 sums, registers do not suffice.
 constexpr std::int64_t kColumnVectors = 4;
+// So many rows on, pieces of a panel are fetched into L1: hardware follows whole rows only.
+constexpr std::int64_t kFetchedRows = 2;
 // So many without f64 sums: of rows that share sets of L1, long pieces are read, and narrow vectors are up to 1.3 times
 // as fast as one after the other.
 constexpr std::int64_t kAlongVectors = kWidth == 16 ? 8 : 4;
@@ -383,7 +385,7 @@ BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
     for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
         F32Sums sums[kColumnVectors];
         if (kByRows) {
-            sum_group_of_rows<kGate, kColumnVectors, kWholeRows ? 0 : 2>(task, r, column, sums);
+            sum_group_of_rows<kGate, kColumnVectors, kWholeRows ? 0 : kFetchedRows>(task, r, column, sums);
         }
         NothingAhead nothing;
         BNORM_UNROLL

@@ -8,13 +8,6 @@ using plan::Block;
 using plan::BlockGrid;
 using plan::MatrixKind;
 
-namespace {
-
-// Longer planes that come from memory are applied faster one by one.
-constexpr std::int64_t kLongestPlaneTogether = 256;
-
-} // namespace
-
 Sums Steps::reduce_channel(int reduction, std::int64_t channel, const Coefficients& coefficients,
                            std::int64_t first_block, std::int64_t blocks) const {
     const BlockGrid& grid = passes_.geometry.grid;
@@ -153,10 +146,7 @@ void Steps::apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64
         }
         return;
     }
-    // Planes that end within a cache line are best written together with their neighbours, and so are short ones; in
-    // cache all are.
-    const bool together = width % plan::kLanes != 0 || width <= kLongestPlaneTogether || !passes_.schedule.prefetch;
-    if (geometry.joined_planes || (together && operation_.takes_planes())) {
+    if (geometry.joined_planes || (passes_.schedule.planes_together && operation_.takes_planes())) {
         for (std::int64_t image = row + rows - 1; image >= row; --image) {
             apply_image(scratch, image, 0, scratch.range.count);
         }

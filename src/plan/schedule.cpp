@@ -58,6 +58,9 @@ std::int64_t tree_depth(std::int64_t blocks) {
     return blocks <= 1 ? 0 : static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(blocks - 1)));
 }
 
+// Longer planes that come from memory are applied faster one by one.
+constexpr std::int64_t kLongestPlaneTogether = 256;
+
 // What scratch memory should stay below.
 std::int64_t scratch_limit(const Geometry& geometry, int threads) {
     return geometry.elements() * kElementBytes / 100 + kScratchPerThread * threads;
@@ -331,13 +334,21 @@ std::int64_t stream_limit(const Workload& workload, int threads, const Machine& 
     return reads_again ? machine.last_level_bytes / 2 : machine.last_level_bytes * 2 / 3;
 }
 
-// Columns that are applied, too, stay in the last-level cache as long as it holds all that is moved.
-bool comes_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine) {
-    const std::int64_t tensor_bytes = geometry.elements() * kElementBytes;
+// Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it
+// holds all that is moved.
+bool comes_from_memory(const Geometry& geometry, const Workload& workload, std::int64_t bytes,
+                       std::int64_t cached_bytes, std::int64_t last_level_bytes) {
     if (workload.applies && geometry.kind == MatrixKind::columns) {
-        return tensor_bytes * workload.streams > machine.last_level_bytes * 2 / 3;
+        return bytes > last_level_bytes * 2 / 3;
     }
-    return tensor_bytes * workload.cached_tensors > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
+    return cached_bytes > last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
+}
+
+// Planes that end within a cache line are best written together with their neighbours, and so are short ones; in cache
+// all are.
+bool applies_planes_together(const Geometry& geometry, const Schedule& schedule) {
+    const std::int64_t plane = geometry.columns_per_channel;
+    return plane % kLanes != 0 || plane <= kLongestPlaneTogether || !schedule.prefetch;
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
@@ -406,12 +417,13 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const std::int64_t bytes = elements * kElementBytes * workload.streams;
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(bytes / kBytesPerThread, 1, machine.threads));
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
-    schedule.from_memory = comes_from_memory(geometry, workload, machine);
+    schedule.from_memory = comes_from_memory(geometry, workload, bytes, cached_bytes, machine.last_level_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
     // Hardware follows long planes through the last-level cache by itself, but not many short ones.
     schedule.prefetch = schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {
+        schedule.planes_together = applies_planes_together(geometry, schedule);
         schedule_planes(geometry, workload, machine, schedule);
     } else {
         schedule_columns(geometry, workload, schedule);

@@ -48,10 +48,11 @@ struct RangeScratch {
 struct Schedule {
     Strategy strategy = Strategy::by_channels;
     int threads = 1;
-    bool stream = false;      // whether outputs bypass the cache
-    bool from_memory = false; // whether what is reduced is larger than what the last-level cache gives quickly
-    bool past_cache = false;  // whether it is larger than the last-level cache
-    bool prefetch = false;    // whether the next slab is fetched while one is applied
+    bool stream = false;          // whether outputs bypass the cache
+    bool from_memory = false;     // whether what is reduced comes from memory, not from the last-level cache
+    bool past_cache = false;      // whether it is larger than the last-level cache
+    bool prefetch = false;        // whether the next slab is fetched while one is applied
+    bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
 
     std::int64_t channels_per_item = 0; // by_channels
     std::int64_t blocks_per_part = 1;   // by_parts: a power of two

@@ -252,6 +252,17 @@ TEST_CASE("columns count as from memory by all that an operation moves, planes b
     CHECK(from_memory(BNORM_NCHW, 8, kBackwardSaved));
 }
 
+// Of whole vectors, so that they need not be; 18 MiB are from memory, 4.5 are not.
+TEST_CASE("planes are applied together in cache, and short ones from memory") {
+    const auto together = [](std::int64_t channels, std::int64_t plane) {
+        return make_schedule(geometry_of({BNORM_NCHW, 32, channels, plane}), kTraining, machine(1)).planes_together;
+    };
+    CHECK(together(576, 256));
+    CHECK(!together(512, 288));
+    CHECK(together(128, 288));
+    CHECK(together(512, 289));
+}
+
 // By ranges of channels two threads took longer than one: what they write lies side by side in every row.
 TEST_CASE("several threads share few rows of many channels by parts") {
     for (const Shape& shape :
