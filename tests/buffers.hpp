@@ -100,6 +100,7 @@ class Tensor {
 
     float& operator()(std::int64_t n, std::int64_t c, std::int64_t s) const { return buffer_[offset(n, c, s)]; }
     float* data() const { return buffer_.data(); }
+    const Buffer<float>& buffer() const { return buffer_; }
     const Shape& shape() const { return shape_; }
     std::int64_t stride() const { return stride_; }
 

@@ -1,4 +1,5 @@
 // The same bits whatever the number of threads, the placement in memory, the arena, the concurrency, AVX2 or AVX-512.
+#include <emmintrin.h>
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
@@ -24,13 +25,30 @@ struct Outputs {
     }
 };
 
-Outputs run(const Setup& setup) {
+void evict(const Buffer<float>& buffer) {
+    for (std::int64_t i = 0; i < buffer.size(); i += 16) {
+        _mm_clflush(buffer.data() + i);
+    }
+    _mm_mfence();
+}
+
+// Of what is reduced, before each operation.
+enum class Residence { as_it_is, memory };
+
+Outputs run(const Setup& setup, Residence residence = Residence::as_it_is) {
     Layer layer(setup);
+    const auto place_inputs = [&] {
+        if (residence == Residence::memory) {
+            evict(layer.x.buffer());
+            evict(layer.dy.buffer());
+        }
+    };
     Tensor x(setup.shape);
     Tensor dy(setup.shape);
     x.copy_from(layer.x);
     dy.copy_from(layer.dy);
     Outputs out;
+    place_inputs();
     layer.run_forward();
     out.y = (setup.in_place ? layer.x : layer.y).values();
     out.mask = setup.mask ? layer.mask.snapshot() : std::vector<unsigned char>();
@@ -39,15 +57,18 @@ Outputs run(const Setup& setup) {
     out.running_mean = layer.running_mean.snapshot();
     out.running_var = layer.running_var.snapshot();
     layer.x.copy_from(x);
+    place_inputs();
     layer.run_backward();
     out.dx = (setup.in_place ? layer.dy : layer.dx).values();
     out.dresidual = setup.residual ? layer.dresidual.values() : std::vector<float>();
     out.dgamma = layer.dgamma.snapshot();
     out.dbeta = layer.dbeta.snapshot();
     layer.dy.copy_from(dy);
+    place_inputs();
     layer.run_inference();
     out.frozen_y = (setup.in_place ? layer.x : layer.y).values();
     layer.x.copy_from(x);
+    place_inputs();
     layer.run_backward_fixed();
     out.frozen_dx = (setup.in_place ? layer.dy : layer.dx).values();
     out.frozen_dgamma = layer.dgamma.snapshot();
@@ -160,6 +181,23 @@ TEST_CASE("repeating, moving and in place give the same bits") {
         for (const Placement placement : kPlacements) {
             setup.placement = placement;
             CHECK(run(setup) == expected);
+        }
+    }
+}
+
+// Executions find out, and fetch ahead what comes from memory.
+TEST_CASE("whether tensors are in cache or in memory changes no bits") {
+    std::vector<Shape> all = shapes();
+    for (const std::int64_t channels : {64, 100, 128, 256, 512, 1024, 2048}) {
+        all.push_back({BNORM_NHWC, 6, channels, 65536 / channels});
+    }
+    for (const std::int64_t plane : {96, 100, 784, 3136}) {
+        all.push_back({BNORM_NCHW, 5, 100000 / plane, plane});
+    }
+    for (const Shape& shape : all) {
+        for (const Setup& setup : {Setup{.shape = shape}, fused(shape)}) {
+            INFO("shape ", shape);
+            CHECK(run(setup, Residence::memory) == run(setup));
         }
     }
 }

@@ -70,7 +70,7 @@ bnorm_status execute(const char* function, bnorm_operation operation, const bnor
         }
         // A plan may be executed by many threads at once: the pool of workspaces is the only thing that changes in it.
         const runtime::Workspace workspace(const_cast<bnorm_plan*>(plan)->workspaces);
-        const ops::Passes passes = {plan->geometry, plan->schedule, plan->kernels, plan->threads, workspace.data()};
+        ops::Passes passes = {plan->geometry, plan->schedule, plan->kernels, plan->threads, workspace.data()};
         run(ops::Execution{plan->problem, passes});
         return BNORM_OK;
     });

@@ -69,8 +69,8 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     task.scale = coefficients[kScale];
     task.shift = coefficients[kShift];
     task.activation_parameter = execution_.problem.activation_parameter;
-    task.prefetch = execution_.passes.schedule.from_memory;
-    task.past_cache = execution_.passes.schedule.past_cache;
+    task.prefetch = execution_.passes.from_memory();
+    task.past_cache = execution_.passes.past_cache();
     if (pattern != Pattern::periodic) {
         task.course = course_of(execution_.passes, block);
     }

@@ -36,12 +36,19 @@ struct ChannelRange {
     Coefficients coefficients;
 };
 
+struct ReducedTensors {
+    const void* x = nullptr;
+    const void* dy = nullptr;
+};
+
 class Operation {
   public:
     Operation() = default;
     Operation(const Operation&) = delete;
     Operation& operator=(const Operation&) = delete;
 
+    // What the first reduction reads; an absent tensor is a null pointer.
+    virtual ReducedTensors reduced() const { return {}; }
     // How many reductions this execution runs: at most those of the plan's workload.
     virtual int reductions() const = 0;
     virtual SumKind sum_kind(int reduction) const = 0;

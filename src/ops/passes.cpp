@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/residence.hpp"
 #include "ops/steps.hpp"
 #include "plan/integers.hpp"
 #include "runtime/parallel.hpp"
@@ -31,7 +32,7 @@ class ByChannels {
             scratch.range.next_first = next < items ? next * step : first;
             run_range(scratch, at_offset<double>(base, passes_.schedule.levels_offset));
         };
-        if (passes_.schedule.prefetch) {
+        if (passes_.prefetch()) {
             runtime::parallel_for_looking_ahead(passes_.threads, items, run_item);
         } else {
             runtime::parallel_for(passes_.threads, items,
@@ -250,7 +251,8 @@ class ByParts {
 
 } // namespace
 
-void Passes::run(const Operation& operation) const noexcept {
+void Passes::run(const Operation& operation) noexcept {
+    cold = schedule.probes && operation.reductions() > 0 && found_in_memory(geometry, operation.reduced());
     if (schedule.strategy == Strategy::by_channels) {
         ByChannels(*this, operation).run();
     } else {

@@ -16,8 +16,14 @@ struct Passes {
     const kernels::KernelTable& kernels;
     const runtime::Threads& threads; // schedule.threads of them
     std::byte* scratch;              // schedule.scratch_bytes, aligned to a cache line
+    // Whether what is reduced is in memory, where the schedule expects it in a cache: run() finds out.
+    bool cold = false;
 
-    void run(const Operation& operation) const noexcept;
+    bool from_memory() const { return cold || schedule.from_memory; }
+    bool past_cache() const { return cold || schedule.past_cache; }
+    bool prefetch() const { return cold || schedule.prefetch; }
+
+    void run(const Operation& operation) noexcept;
 };
 
 } // namespace bnorm::ops

@@ -14,7 +14,7 @@ namespace bnorm::ops {
 // A plan's constants, as its executions see them.
 struct Execution {
     const bnorm_problem& problem;
-    const Passes& passes;
+    Passes& passes;
 };
 
 // An absent tensor stays absent.
@@ -58,7 +58,7 @@ inline std::int64_t channels_of(const plan::Geometry& geometry, Pattern pattern,
 
 // Where the planes of a block's channel lie, if they come from memory.
 inline kernels::Course course_of(const Passes& passes, const plan::Block& block) {
-    if (!passes.schedule.from_memory) {
+    if (!passes.from_memory()) {
         return {};
     }
     const std::int64_t columns = passes.geometry.columns_per_channel;
@@ -76,7 +76,7 @@ inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern,
                                        course_of(passes, block), mean, m2);
     } else {
         passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.geometry.grid.rows_per_run,
-                                        passes.schedule.from_memory, mean, m2);
+                                        passes.from_memory(), mean, m2);
     }
 }
 

@@ -11,6 +11,7 @@ class TrainingForward final : public Forward {
         : Forward(execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}), args_(args),
           weights_(running_weights(args.running_update, args.momentum, args.batches_seen)) {}
 
+    ReducedTensors reduced() const override { return {args_.x, nullptr}; }
     int reductions() const override { return 1; }
     SumKind sum_kind(int) const override { return SumKind::moments; }
     void begin(const ChannelRange&) const override {}

@@ -252,6 +252,21 @@ TEST_CASE("columns count as from memory by all that an operation moves, planes b
     CHECK(from_memory(BNORM_NCHW, 8, kBackwardSaved));
 }
 
+// Planes of one image follow each other, and hardware follows them; short planes are not fetched ahead anyway.
+TEST_CASE("executions find out where tensors are that would fit the last-level cache, if it matters") {
+    const auto probes = [](const Shape& shape, const Workload& workload) {
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, machine(1)).probes;
+    };
+    CHECK(probes({BNORM_NHWC, 1, 256, 256}, kTraining)); // 256 KiB
+    CHECK(!probes({BNORM_NHWC, 1, 256, 255}, kTraining));
+    CHECK(probes({BNORM_NHWC, 8, 256, 784}, kBackwardSaved));
+    CHECK(!probes({BNORM_NHWC, 10, 256, 784}, kBackwardSaved)); // from memory at any rate
+    CHECK(!probes({BNORM_NHWC, 8, 256, 784}, kInference));      // reduces nothing
+    CHECK(probes({BNORM_NCHW, 8, 128, 784}, kTraining));
+    CHECK(!probes({BNORM_NCHW, 1, 1024, 784}, kTraining));
+    CHECK(!probes({BNORM_NCHW, 8, 2048, 49}, kTraining));
+}
+
 // Of whole vectors, so that they need not be; 18 MiB are from memory, 4.5 are not.
 TEST_CASE("planes are applied together in cache, and short ones from memory") {
     const auto together = [](std::int64_t channels, std::int64_t plane) {

@@ -1,0 +1,15 @@
+// Where tensors are when an execution begins: in a cache, or in memory. Speed depends on it, results do not.
+#ifndef BNORM_OPS_RESIDENCE_HPP
+#define BNORM_OPS_RESIDENCE_HPP
+
+#include "ops/operation.hpp"
+#include "plan/geometry.hpp"
+
+namespace bnorm::ops {
+
+// A few lines of each tensor are read: whether any came from memory.
+bool found_in_memory(const plan::Geometry& geometry, const ReducedTensors& tensors);
+
+} // namespace bnorm::ops
+
+#endif

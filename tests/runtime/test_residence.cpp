@@ -1,0 +1,103 @@
+// Whether executions find out where tensors are. By times, of which one can be wrong: each answer is the majority of
+// many.
+#include <doctest/doctest.h>
+#include <emmintrin.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/residence.hpp"
+#include "plan/geometry.hpp"
+
+using namespace bnorm;
+
+namespace {
+
+void evict(const std::vector<float>& tensor) {
+    for (std::size_t i = 0; i < tensor.size(); i += 16) {
+        _mm_clflush(tensor.data() + i);
+    }
+    _mm_clflush(&tensor.back());
+    _mm_mfence();
+}
+
+float fetch(const std::vector<float>& tensor) {
+    float sum = 0.0F;
+    for (const float value : tensor) {
+        sum += value;
+    }
+    return sum;
+}
+
+// NHWC with rows `stride` elements apart.
+plan::Geometry geometry_of(std::int64_t channels, std::int64_t pixels, std::int64_t stride) {
+    bnorm_problem problem = {};
+    problem.operation = BNORM_BACKWARD;
+    problem.layout = BNORM_NHWC;
+    problem.batch = 1;
+    problem.channels = channels;
+    problem.spatial = pixels;
+    problem.x_stride = problem.y_stride = stride;
+    return plan::make_geometry(problem);
+}
+
+struct Tensors {
+    explicit Tensors(std::int64_t elements)
+        : x(static_cast<std::size_t>(elements), 1.0F), dy(static_cast<std::size_t>(elements), 2.0F) {}
+    std::vector<float> x;
+    std::vector<float> dy;
+};
+
+// Whether most executions that begin after `prepare` find something in memory.
+template <class Prepare>
+bool mostly_in_memory(const plan::Geometry& geometry, const ops::ReducedTensors& read, const Prepare& prepare) {
+    constexpr int kExecutions = 101;
+    int found = 0;
+    volatile float sink = 0.0F;
+    for (int i = 0; i < kExecutions; ++i) {
+        sink = prepare();
+        found += ops::found_in_memory(geometry, read) ? 1 : 0;
+    }
+    static_cast<void>(sink);
+    MESSAGE("found in memory ", found, " times of ", kExecutions);
+    return found > kExecutions / 2;
+}
+
+} // namespace
+
+TEST_CASE("tensors are found in cache or in memory, dense or of rows apart") {
+    constexpr std::int64_t kChannels = 256;
+    constexpr std::int64_t kPixels = 400;
+    for (const std::int64_t stride : {kChannels, kChannels + 64, std::int64_t{1024}}) {
+        INFO("stride ", stride);
+        const plan::Geometry geometry = geometry_of(kChannels, kPixels, stride);
+        const Tensors tensors(stride * kPixels);
+        const auto both = [&] { return fetch(tensors.x) + fetch(tensors.dy); };
+        const auto evicted = [&](const std::vector<float>& gone) {
+            return [&] {
+                const float sum = both();
+                evict(gone);
+                return sum;
+            };
+        };
+        const ops::ReducedTensors read = {tensors.x.data(), tensors.dy.data()};
+        CHECK(!mostly_in_memory(geometry, read, both));
+        CHECK(mostly_in_memory(geometry, read, evicted(tensors.x)));
+        CHECK(mostly_in_memory(geometry, read, evicted(tensors.dy)));
+        CHECK(mostly_in_memory(geometry, {tensors.x.data(), nullptr}, evicted(tensors.x)));
+        CHECK(!mostly_in_memory(geometry, {tensors.x.data(), nullptr}, evicted(tensors.dy)));
+    }
+}
+
+// Of these, no row has two lines that are far enough from each other, and the plan's expectation stays.
+TEST_CASE("short rows apart count as in cache") {
+    constexpr std::int64_t kPixels = 2000;
+    constexpr std::int64_t kStride = 128;
+    const plan::Geometry geometry = geometry_of(64, kPixels, kStride);
+    const Tensors tensors(kPixels * kStride);
+    const auto evicted = [&] {
+        evict(tensors.x);
+        return 0.0F;
+    };
+    CHECK(!mostly_in_memory(geometry, {tensors.x.data(), nullptr}, evicted));
+}
