@@ -36,7 +36,8 @@ constexpr std::int64_t kMaxSlabChannels = 256;
 // whole rows, unless they are few, or so long that their parameters fill L1.
 constexpr std::int64_t kMoreScratchPerChannel = 48;
 constexpr std::int64_t kManyRows = 256;
-constexpr std::int64_t kMaxWholeRow = 1792;
+constexpr std::int64_t kMaxWholeRow = 2048;
+constexpr std::int64_t kMaxWholeRowOfTwo = 1792; // tensors: gradients have more parameters
 // A part's tree is at most this deep: it needs one level of sums for each.
 constexpr std::int64_t kMaxPartBlocks = 32;
 
@@ -66,8 +67,9 @@ std::int64_t scratch_limit(const Geometry& geometry, int threads) {
     return geometry.elements() * kElementBytes / 100 + kScratchPerThread * threads;
 }
 
-std::int64_t scratch_limit_of_columns(const Geometry& geometry, int threads) {
-    const bool more = threads > 1 || (geometry.rows >= kManyRows && geometry.row_length <= kMaxWholeRow);
+std::int64_t scratch_limit_of_columns(const Geometry& geometry, const Workload& workload, int threads) {
+    const std::int64_t longest = workload.cached_tensors > 1 ? kMaxWholeRowOfTwo : kMaxWholeRow;
+    const bool more = threads > 1 || (geometry.rows >= kManyRows && geometry.row_length <= longest);
     return scratch_limit(geometry, threads) + (more ? kMoreScratchPerChannel * geometry.channels : 0);
 }
 
@@ -391,7 +393,7 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
 
 void schedule_columns(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
     const int threads = schedule.threads;
-    const std::int64_t limit = scratch_limit_of_columns(geometry, threads);
+    const std::int64_t limit = scratch_limit_of_columns(geometry, workload, threads);
     if (threads == 1 && !geometry.interleaved && geometry.row_length <= kMaxPanelColumns) {
         Schedule whole = schedule;
         schedule_by_channels(geometry, workload, geometry.channels, whole);

@@ -290,15 +290,19 @@ TEST_CASE("several threads share few rows of many channels by parts") {
 }
 
 // One thread took up to 1.3 times as long by ranges of channels.
-TEST_CASE("one thread takes whole rows of up to 1792 channels, if they are many") {
+TEST_CASE("one thread takes whole rows of up to 1792 channels, forward of up to 2048, if they are many") {
+    const auto check_whole = [](const Shape& shape, const Workload& workload) {
+        INFO("shape ", shape, ", reductions ", workload.reductions);
+        const Schedule schedule = make_schedule(geometry_of(shape), workload, machine(1));
+        CHECK((schedule.strategy == Strategy::by_parts || schedule.channels_per_item == shape.channels));
+    };
     for (const Shape& shape : {Shape{BNORM_NHWC, 1, 1024, 196}, Shape{BNORM_NHWC, 8, 1024, 49},
                                Shape{BNORM_NHWC, 8, 1280, 49}, Shape{BNORM_NHWC, 8, 1792, 49}}) {
         for (const Workload& workload : {kTraining, kBackward, kBackwardSaved}) {
-            INFO("shape ", shape, ", reductions ", workload.reductions);
-            const Schedule schedule = make_schedule(geometry_of(shape), workload, machine(1));
-            CHECK((schedule.strategy == Strategy::by_parts || schedule.channels_per_item == shape.channels));
+            check_whole(shape, workload);
         }
     }
+    check_whole({BNORM_NHWC, 8, 2048, 49}, kTraining);
 }
 
 TEST_CASE("columns whose parameters would fill L1 are applied in panels of whole vectors, or eight rows together") {
