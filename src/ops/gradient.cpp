@@ -106,7 +106,7 @@ kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& 
     task.x_scale = coefficients[kXScale];
     task.offset = coefficients[kOffset];
     task.activation_parameter = execution_.problem.activation_parameter;
-    task.prefetch = execution_.passes.schedule.from_memory;
+    task.prefetch = execution_.passes.schedule.from_memory; // what only was cold, the sums have brought into a cache
     return task;
 }
 
