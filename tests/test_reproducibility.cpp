@@ -187,12 +187,12 @@ TEST_CASE("repeating, moving and in place give the same bits") {
 
 // Executions find out, and fetch ahead what comes from memory.
 TEST_CASE("whether tensors are in cache or in memory changes no bits") {
-    std::vector<Shape> all = shapes();
-    for (const std::int64_t channels : {64, 100, 128, 256, 512, 1024, 2048}) {
-        all.push_back({BNORM_NHWC, 6, channels, 65536 / channels});
+    std::vector<Shape> all;
+    for (const std::int64_t channels : {3, 64, 100, 128, 256, 512, 1024, 2048}) {
+        all.push_back({BNORM_NHWC, 5, channels, 16384 / channels});
     }
     for (const std::int64_t plane : {96, 100, 784, 3136}) {
-        all.push_back({BNORM_NCHW, 5, 100000 / plane, plane});
+        all.push_back({BNORM_NCHW, 5, 16384 / plane, plane});
     }
     for (const Shape& shape : all) {
         for (const Setup& setup : {Setup{.shape = shape}, fused(shape)}) {
