@@ -2,6 +2,7 @@
 #ifndef BNORM_TESTS_BUFFERS_HPP
 #define BNORM_TESTS_BUFFERS_HPP
 
+#include <emmintrin.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -79,6 +80,18 @@ class Buffer {
     std::int64_t count_;
 };
 
+// From all caches.
+inline void evict(const float* values, std::int64_t count) {
+    constexpr std::int64_t kLine = 16;
+    for (std::int64_t i = 0; i < count; i += kLine) {
+        _mm_clflush(values + i);
+    }
+    if (count > 0) {
+        _mm_clflush(values + count - 1); // where values do not start at a line
+    }
+    _mm_mfence();
+}
+
 struct Shape {
     bnorm_layout layout;
     std::int64_t batch;
@@ -100,7 +113,7 @@ class Tensor {
 
     float& operator()(std::int64_t n, std::int64_t c, std::int64_t s) const { return buffer_[offset(n, c, s)]; }
     float* data() const { return buffer_.data(); }
-    const Buffer<float>& buffer() const { return buffer_; }
+    void evict() const { tests::evict(buffer_.data(), buffer_.size()); }
     const Shape& shape() const { return shape_; }
     std::int64_t stride() const { return stride_; }
 

@@ -1,5 +1,4 @@
 // The same bits whatever the number of threads, the placement in memory, the arena, the concurrency, AVX2 or AVX-512.
-#include <emmintrin.h>
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
@@ -25,13 +24,6 @@ struct Outputs {
     }
 };
 
-void evict(const Buffer<float>& buffer) {
-    for (std::int64_t i = 0; i < buffer.size(); i += 16) {
-        _mm_clflush(buffer.data() + i);
-    }
-    _mm_mfence();
-}
-
 // Of what is reduced, before each operation.
 enum class Residence { as_it_is, memory };
 
@@ -39,8 +31,8 @@ Outputs run(const Setup& setup, Residence residence = Residence::as_it_is) {
     Layer layer(setup);
     const auto place_inputs = [&] {
         if (residence == Residence::memory) {
-            evict(layer.x.buffer());
-            evict(layer.dy.buffer());
+            layer.x.evict();
+            layer.dy.evict();
         }
     };
     Tensor x(setup.shape);

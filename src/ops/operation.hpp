@@ -47,7 +47,7 @@ class Operation {
     Operation(const Operation&) = delete;
     Operation& operator=(const Operation&) = delete;
 
-    // What the first reduction reads; an absent tensor is a null pointer.
+    // What the reductions read; an absent tensor is a null pointer.
     virtual ReducedTensors reduced() const { return {}; }
     // How many reductions this execution runs: at most those of the plan's workload.
     virtual int reductions() const = 0;

@@ -56,8 +56,9 @@ bool found_in_memory(const plan::Geometry& geometry, const ReducedTensors& tenso
     std::array<runtime::CacheProbe, 2 * kProbes> probes{};
     std::size_t count = 0;
     const auto add = [&](const void* tensor, std::int64_t stride) {
+        const Matrix matrix = matrix_of(geometry, tensor, stride);
         for (std::int64_t part = 0; tensor != nullptr && part < kProbes; ++part) {
-            probes[count++] = probe_of(matrix_of(geometry, tensor, stride), part);
+            probes[count++] = probe_of(matrix, part);
         }
     };
     add(tensors.x, geometry.x_stride);

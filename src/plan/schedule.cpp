@@ -37,7 +37,7 @@ constexpr std::int64_t kMaxSlabChannels = 256;
 constexpr std::int64_t kMoreScratchPerChannel = 48;
 constexpr std::int64_t kManyRows = 256;
 constexpr std::int64_t kMaxWholeRow = 2048;
-constexpr std::int64_t kMaxWholeRowOfTwo = 1792; // tensors: gradients have more parameters
+constexpr std::int64_t kMaxWholeRowOfGradients = 1792;
 // A part's tree is at most this deep: it needs one level of sums for each.
 constexpr std::int64_t kMaxPartBlocks = 32;
 
@@ -68,7 +68,7 @@ std::int64_t scratch_limit(const Geometry& geometry, int threads) {
 }
 
 std::int64_t scratch_limit_of_columns(const Geometry& geometry, const Workload& workload, int threads) {
-    const std::int64_t longest = workload.cached_tensors > 1 ? kMaxWholeRowOfTwo : kMaxWholeRow;
+    const std::int64_t longest = workload.cached_tensors > 1 ? kMaxWholeRowOfGradients : kMaxWholeRow;
     const bool more = threads > 1 || (geometry.rows >= kManyRows && geometry.row_length <= longest);
     return scratch_limit(geometry, threads) + (more ? kMoreScratchPerChannel * geometry.channels : 0);
 }

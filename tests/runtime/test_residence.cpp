@@ -1,11 +1,11 @@
 // Whether executions find out where tensors are. By times, of which one can be wrong: each answer is the majority of
 // many.
 #include <doctest/doctest.h>
-#include <emmintrin.h>
 
 #include <cstdint>
 #include <vector>
 
+#include "../buffers.hpp"
 #include "ops/residence.hpp"
 #include "plan/geometry.hpp"
 
@@ -13,13 +13,7 @@ using namespace bnorm;
 
 namespace {
 
-void evict(const std::vector<float>& tensor) {
-    for (std::size_t i = 0; i < tensor.size(); i += 16) {
-        _mm_clflush(tensor.data() + i);
-    }
-    _mm_clflush(&tensor.back());
-    _mm_mfence();
-}
+void evict(const std::vector<float>& tensor) { tests::evict(tensor.data(), static_cast<std::int64_t>(tensor.size())); }
 
 float fetch(const std::vector<float>& tensor) {
     float sum = 0.0F;
