@@ -112,26 +112,26 @@ BNORM_INLINE Mask load_mask(const MaskBits& mask) {
     return test_bits(word, mask.lanes);
 }
 
-// dy through the derivative of the activation, given where that passed: by bits of a mask, or as the output v = fma(e,
-// scale, shift) that forward computed from the same operands with the same rounding.
+// Where the activation passed, by the output v = fma(e, scale, shift) that forward computed from the same operands with
+// the same rounding.
 template <Gate kGate>
-BNORM_INLINE F32 gate_by_mask(F32 dy, Mask passed, F32 parameter) {
+BNORM_INLINE Mask passed_by_sign(F32 v, F32 parameter) {
+    const Mask positive = v > F32(0.0F);
+    return kGate == Gate::sign_clipped_relu ? positive & (v < parameter) : positive;
+}
+
+// dy through the derivative of the activation, given where that passed.
+template <Gate kGate>
+BNORM_INLINE F32 gated(F32 dy, Mask passed, F32 parameter) {
     return xsimd::select(passed, dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
 }
 // dy from memory, gated so: what is dropped is not loaded.
 template <Gate kGate, bool kWhole>
 BNORM_INLINE F32 load_gated(const float* address, std::int64_t lanes, Mask passed, F32 parameter) {
-    if (kGate == Gate::mask_drop && kWhole) {
+    if (!is_leaky_gate(kGate) && kWhole) {
         return in_register(load_where(passed, address));
     }
-    return gate_by_mask<kGate>(in_register(load_lanes<kWhole>(address, lanes)), passed, parameter);
-}
-template <Gate kGate>
-BNORM_INLINE F32 gate_by_sign(F32 dy, F32 v, F32 parameter) {
-    if (kGate == Gate::sign_clipped_relu) {
-        return xsimd::select((v > F32(0.0F)) & (v < parameter), dy, F32(0.0F));
-    }
-    return xsimd::select(v > F32(0.0F), dy, is_leaky_gate(kGate) ? dy * parameter : F32(0.0F));
+    return gated<kGate>(in_register(load_lanes<kWhole>(address, lanes)), passed, parameter);
 }
 
 template <int kTimes = 1>

@@ -42,8 +42,9 @@ template <class Variant, Pattern kPattern>
 BNORM_INLINE GradientApplyParameters gradient_apply_parameters(const GradientApply& task, std::int64_t column) {
     const F32 none(0.0F);
     constexpr bool kSign = is_sign_gate(Variant::gate);
+    const F32 scale = parameter<kPattern>(task.scale, column);
     return {Variant::reads_x ? parameter<kPattern>(task.center, column) : none,
-            parameter<kPattern>(task.scale, column),
+            kSign ? in_register(scale) : scale, // needed twice
             kSign ? parameter<kPattern>(task.shift, column) : none,
             Variant::fixed ? none : parameter<kPattern>(task.x_scale, column),
             Variant::fixed ? none : parameter<kPattern>(task.offset, column),
@@ -66,10 +67,11 @@ BNORM_INLINE GradientApplyOutput gradient_apply_output(const GradientApplyRow& r
         e = load_lanes<kWhole>(row.x + column, lanes) - parameters.center;
     }
     if (is_mask_gate(Variant::gate)) {
-        dy = gate_by_mask<Variant::gate>(dy, load_mask(mask), parameters.activation);
+        dy = gated<Variant::gate>(dy, load_mask(mask), parameters.activation);
     }
     if (is_sign_gate(Variant::gate)) {
-        dy = gate_by_sign<Variant::gate>(dy, fma(e, parameters.scale, parameters.shift), parameters.activation);
+        const F32 v = fma(e, parameters.scale, parameters.shift);
+        dy = gated<Variant::gate>(dy, passed_by_sign<Variant::gate>(v, parameters.activation), parameters.activation);
     }
     const F32 dx = Variant::fixed ? parameters.scale * dy
                                   : fma(parameters.scale, dy, fma(parameters.x_scale, e, parameters.offset));

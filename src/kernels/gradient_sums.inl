@@ -55,17 +55,19 @@ BNORM_INLINE GateParameters gate_parameters(const GradientSums& task, std::int64
 template <Gate kGate, bool kWhole>
 BNORM_INLINE GradientTerms gradient_terms(const GradientRow& vector, std::int64_t lanes,
                                           const GateParameters& parameters) {
-    const F32 dy = is_mask_gate(kGate)
-                       ? load_gated<kGate, kWhole>(vector.dy, lanes, load_mask(vector.mask), parameters.activation)
-                       : in_register(load_lanes<kWhole>(vector.dy, lanes));
-    F32 e = parameters.center(load_lanes<kWhole>(vector.x, lanes));
+    const F32 x = load_lanes<kWhole>(vector.x, lanes);
+    F32 e = kGate == Gate::none ? parameters.center(x) : parameters.center.by_addition(x);
     if (!kWhole) {
         e = keep_first(e, lanes);
     }
-    if (is_sign_gate(kGate)) {
-        return {gate_by_sign<kGate>(dy, fma(e, parameters.scale, parameters.shift), parameters.activation), e};
+    if (kGate == Gate::none) {
+        const F32 dy = in_register(load_lanes<kWhole>(vector.dy, lanes));
+        return {F32(dy.data), e};
     }
-    return {F32(dy.data), e};
+    const Mask passed = is_mask_gate(kGate)
+                            ? load_mask(vector.mask)
+                            : passed_by_sign<kGate>(fma(e, parameters.scale, parameters.shift), parameters.activation);
+    return {load_gated<kGate, kWhole>(vector.dy, lanes, passed, parameters.activation), e};
 }
 
 BNORM_INLINE F32Sums add_terms(const F32Sums& sums, const GradientTerms& t) {
@@ -372,11 +374,11 @@ BNORM_INLINE void store_columns(const GradientSums& task, std::int64_t column, c
 }
 
 // Down the rows: the f64 sums stay in registers from the first to the last. Row by row where a panel is a whole row,
-// and with a mask, whose address then advances once a row; else one vector after the other, which suffers less beside a
-// busy thread of the same core.
+// and where dy is gated (the address of a mask then advances once a row); else one vector after the other, which
+// suffers less beside a busy thread of the same core.
 template <Gate kGate, bool kWholeRows>
 BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
-    constexpr bool kByRows = kWholeRows || is_mask_gate(kGate);
+    constexpr bool kByRows = kWholeRows || kGate != Gate::none;
     WideSums totals[kColumnVectors];
     BNORM_UNROLL
     for (WideSums& vector : totals) {

@@ -315,12 +315,14 @@ BNORM_INLINE const float* in_register(const float* address) {
 }
 
 // x - value. Sums consist of additions, which AMD's processors do in two pipes while the two that multiply stand idle:
-// fma(x, 1, -value) is done there, and is the same number. The 1 is hidden, or compilers would see that.
+// fma(x, 1, -value) is done there, and is the same number. The 1 is hidden, or compilers would see that. `by_addition`:
+// where those that multiply have more to do.
 template <class Vector>
 class DifferenceFrom {
   public:
     explicit DifferenceFrom(Vector value) : minus_(-value), one_(in_register(Vector(1))) {}
-    BNORM_MEMBER Vector operator()(Vector x) const { return kFusedMultiplyAdd ? fma(x, one_, minus_) : x + minus_; }
+    BNORM_MEMBER Vector operator()(Vector x) const { return kFusedMultiplyAdd ? fma(x, one_, minus_) : by_addition(x); }
+    BNORM_MEMBER Vector by_addition(Vector x) const { return x + minus_; }
 
   private:
     Vector minus_;
