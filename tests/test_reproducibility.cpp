@@ -67,6 +67,37 @@ Outputs run(const Setup& setup, Residence residence = Residence::as_it_is) {
     return out;
 }
 
+struct FrozenGradients {
+    std::vector<float> dx;
+    std::vector<unsigned char> dgamma, dbeta;
+    bool operator==(const FrozenGradients& other) const {
+        return same_bits(dx, other.dx) && dgamma == other.dgamma && dbeta == other.dbeta;
+    }
+};
+
+FrozenGradients frozen_gradients(const Setup& setup, bool one_by_one, Residence residence = Residence::as_it_is) {
+    Layer layer(setup);
+    Tensor x(setup.shape);
+    x.copy_from(layer.x);
+    layer.run_inference();
+    layer.x.copy_from(x);
+    if (residence == Residence::memory) {
+        layer.x.evict();
+        layer.dy.evict();
+    }
+    const bnorm_backward_fixed_args all = layer.backward_fixed_args();
+    bnorm_backward_fixed_args args = all;
+    const Plan plan(layer.problem(BNORM_BACKWARD_FIXED));
+    if (one_by_one) {
+        args.dx = nullptr;
+        REQUIRE_OK(bnorm_backward_fixed(plan, &args));
+        args = all;
+        args.dgamma = args.dbeta = nullptr;
+    }
+    REQUIRE_OK(bnorm_backward_fixed(plan, &args));
+    return {(setup.in_place ? layer.dy : layer.dx).values(), layer.dgamma.snapshot(), layer.dbeta.snapshot()};
+}
+
 // One of each path: long and short planes, few channels with large planes, columns narrow and wide, joined pixels.
 std::vector<Shape> shapes() {
     return {{BNORM_NCHW, 8, 32, 784},   {BNORM_NCHW, 16, 96, 49},   {BNORM_NCHW, 2, 3, 40000},
@@ -190,6 +221,33 @@ TEST_CASE("whether tensors are in cache or in memory changes no bits") {
         for (const Setup& setup : {Setup{.shape = shape}, fused(shape)}) {
             INFO("shape ", shape);
             CHECK(run(setup, Residence::memory) == run(setup));
+        }
+    }
+}
+
+// Asked for together, dx and the parameters' gradients are computed in one pass where pixels are rows, by other
+// kernels.
+TEST_CASE("frozen backward: together or one by one, the same bits") {
+    std::vector<Shape> all = {{BNORM_NHWC, 1, 64, 28003}}; // stored past a cache of 32 MiB
+    for (const std::int64_t channels : {3, 17, 64, 100, 256, 500, 512, 700, 1024, 1100}) {
+        all.push_back({BNORM_NHWC, 5, channels, 16391 / channels});
+    }
+    for (const Shape& shape : all) {
+        for (const Activation& activation : kActivations) {
+            for (const bool mask : {false, true}) {
+                if (mask && activation.kind == BNORM_IDENTITY) {
+                    continue;
+                }
+                INFO("shape ", shape, ", activation ", activation.kind, ", mask ", mask);
+                const Setup setup = {.shape = shape, .activation = activation, .mask = mask};
+                const FrozenGradients expected = frozen_gradients(setup, true);
+                CHECK(frozen_gradients(setup, false) == expected);
+                CHECK(frozen_gradients(setup, false, Residence::memory) == expected);
+                Setup in_place = setup;
+                in_place.in_place = true;
+                in_place.threads = 2;
+                CHECK(frozen_gradients(in_place, false) == expected);
+            }
         }
     }
 }

@@ -502,10 +502,13 @@ BNORM_RARE std::int64_t sum_groups_in_order(const GradientSums& arguments) {
     return r;
 }
 
+BNORM_INLINE GradientRowsAhead columns_ahead(const GradientSums& task) {
+    return {{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}};
+}
+
 template <Gate kGate>
 BNORM_RARE std::int64_t sum_groups_ahead(const GradientSums& task) {
-    return sum_groups_along_rows<kGate, 1>(
-        task, GradientRowsAhead{{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}});
+    return sum_groups_along_rows<kGate, 1>(task, columns_ahead(task));
 }
 
 template <Gate kGate>
@@ -547,15 +550,19 @@ BNORM_INLINE std::int64_t sum_groups_of_pixels(const GradientSums& task) {
     return sum_groups_along_rows<kGate, kAlongVectors>(task, NothingAhead());
 }
 
-template <Gate kGate>
-BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
-    const GradientSums task = arguments;
-    const std::int64_t whole = task.columns / kWidth * kWidth;
+BNORM_INLINE void clear_columns(const GradientSums& task) {
     const std::int64_t padded = (task.columns + kLanes - 1) / kLanes * kLanes;
     for (std::int64_t c = 0; c < padded; c += kWidthF64) {
         store(task.sum_dy + c, F64(0.0));
         store(task.sum_dy_centered_x + c, F64(0.0));
     }
+}
+
+template <Gate kGate>
+BNORM_KERNEL void gradient_sums_periodic(const GradientSums& arguments) {
+    const GradientSums task = arguments;
+    const std::int64_t whole = task.columns / kWidth * kWidth;
+    clear_columns(task);
     const std::int64_t r = task.together ? sum_groups_of_planes<kGate>(task) : sum_groups_of_pixels<kGate>(task);
     if (r == task.rows) {
         return;

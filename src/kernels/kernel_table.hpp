@@ -79,7 +79,8 @@ struct Apply {
     std::int64_t residual_ahead;
 };
 
-// sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten.
+// sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten. gradient_fixed
+// stores dx = scale * dy', too.
 // uniform: one value for each channel; periodic: `columns` values, writable up to the next multiple of kLanes.
 struct GradientSums {
     const float* dy;
@@ -94,7 +95,7 @@ struct GradientSums {
     std::int64_t x_stride;
     std::int64_t mask_stride;
     const float* center;
-    const float* scale; // scale and shift as in Apply: for the sign gates
+    const float* scale; // scale and shift as in Apply: for the sign gates, and scale for dx
     const float* shift;
     float activation_parameter;
     bool prefetch;   // periodic, together: whether dy and x come from memory
@@ -103,6 +104,8 @@ struct GradientSums {
     Course course;   // uniform; not together
     double* sum_dy;
     double* sum_dy_centered_x;
+    float* dx; // gradient_fixed; may be dy or x
+    std::int64_t dx_stride;
 };
 
 // dx = fma(scale, dy', fma(x_scale, x - center, offset)), or with fixed statistics dx = scale * dy'; dresidual = dy'
@@ -166,6 +169,10 @@ constexpr int kApplyVariants = kActivations * 2 * 2 * 2;
 constexpr int apply_variant(Activation activation, bool residual, bool mask, bool stream) {
     return static_cast<int>(activation) + kActivations * ((residual ? 1 : 0) + (mask ? 2 : 0) + (stream ? 4 : 0));
 }
+constexpr int kGradientFixedVariants = kGates * 2;
+constexpr int gradient_fixed_variant(Gate gate, bool stream) {
+    return static_cast<int>(gate) + kGates * (stream ? 1 : 0);
+}
 constexpr int kGradientApplyVariants = kGates * 2 * 2 * 2;
 constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool stream) {
     return static_cast<int>(gate) + kGates * ((fixed ? 1 : 0) + (dresidual ? 2 : 0) + (stream ? 4 : 0));
@@ -207,6 +214,7 @@ struct KernelTable {
     void (*apply_planes[kApplyVariants])(const Apply&); // one mask row for all planes
     void (*gradient_sums_uniform[kGates])(const GradientSums&);
     void (*gradient_sums_periodic[kGates])(const GradientSums&);
+    void (*gradient_fixed_periodic[kGradientFixedVariants])(const GradientSums&);
     void (*gradient_apply_uniform[kGradientApplyVariants])(const GradientApply&);
     void (*gradient_apply_periodic[kGradientApplyVariants])(const GradientApply&);
     void (*gradient_apply_planes[kGradientApplyVariants])(const GradientApply&); // one mask row for all planes

@@ -320,6 +320,7 @@ BNORM_INLINE const float* in_register(const float* address) {
 template <class Vector>
 class DifferenceFrom {
   public:
+    DifferenceFrom() = default;
     explicit DifferenceFrom(Vector value) : minus_(-value), one_(in_register(Vector(1))) {}
     BNORM_MEMBER Vector operator()(Vector x) const { return kFusedMultiplyAdd ? fma(x, one_, minus_) : by_addition(x); }
     BNORM_MEMBER Vector by_addition(Vector x) const { return x + minus_; }

@@ -6,6 +6,7 @@
 #include "kernels/channels.inl"
 #include "kernels/column_moments.inl"
 #include "kernels/gradient_apply.inl"
+#include "kernels/gradient_fixed.inl"
 #include "kernels/gradient_sums.inl"
 #include "kernels/moments.inl"
 
@@ -25,6 +26,8 @@ BNORM_KERNEL void fence_streams() { fence(); }
         BNORM_EIGHT(kernel, 0), BNORM_EIGHT(kernel, 8), BNORM_EIGHT(kernel, 16), BNORM_EIGHT(kernel, 24),              \
             BNORM_EIGHT(kernel, 32), BNORM_EIGHT(kernel, 40)                                                           \
     }
+#define BNORM_GRADIENT_FIXED_VARIANTS(kernel)                                                                          \
+    { BNORM_EIGHT(kernel, 0), kernel<8>, kernel<9>, kernel<10>, kernel<11> }
 #define BNORM_GATES(kernel)                                                                                            \
     {                                                                                                                  \
         kernel<Gate::none>, kernel<Gate::mask_drop>, kernel<Gate::mask_leaky>, kernel<Gate::sign_relu>,                \
@@ -49,6 +52,7 @@ const KernelTable BNORM_KERNEL_TABLE = {
     BNORM_APPLY_VARIANTS(apply_planes),
     BNORM_GATES(gradient_sums_uniform),
     BNORM_GATES(gradient_sums_periodic),
+    BNORM_GRADIENT_FIXED_VARIANTS(gradient_fixed_periodic),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_uniform),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_periodic),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_planes),

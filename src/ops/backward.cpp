@@ -102,6 +102,7 @@ class BackwardFixed final : public Gradient {
           args_(args) {}
 
     int reductions() const override { return args_.dgamma != nullptr || args_.dbeta != nullptr ? 1 : 0; }
+    bool applies() const override { return Gradient::applies() && !reduces_and_applies(); }
     SumKind sum_kind(int) const override { return SumKind::gradient; }
 
     void begin(const ChannelRange& range) const override {
@@ -112,7 +113,11 @@ class BackwardFixed final : public Gradient {
 
     void reduce(int, Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* first,
                 double* second) const override {
-        reduce_gradient(pattern, block, coefficients, first, second);
+        if (reduces_and_applies()) {
+            reduce_and_apply(block, coefficients, first, second);
+        } else {
+            reduce_gradient(pattern, block, coefficients, first, second);
+        }
     }
 
     void finish(int reduction, const ChannelRange& range) const override {
@@ -127,6 +132,14 @@ class BackwardFixed final : public Gradient {
     }
 
   private:
+    // dx need not wait for the sums. Planes stay in L2 between two passes.
+    bool reduces_and_applies() const {
+        const Passes& passes = execution_.passes;
+        return reductions() > 0 && args_.dx != nullptr && args_.dresidual == nullptr &&
+               passes.geometry.kind == plan::MatrixKind::columns &&
+               (passes.schedule.joins_passes || passes.from_memory());
+    }
+
     Statistics statistics(std::int64_t first, std::int64_t count) const {
         Statistics result;
         running_statistics(execution_.passes.kernels, args_.running_mean, args_.running_var, execution_.problem.epsilon,

@@ -34,7 +34,7 @@ class Gradient : public Operation {
           gate_(gate_of(execution.problem.activation, tensors.mask != nullptr)) {}
 
     ReducedTensors reduced() const final { return {tensors_.x, tensors_.dy}; }
-    bool applies() const final { return tensors_.dx != nullptr || tensors_.dresidual != nullptr; }
+    bool applies() const override { return tensors_.dx != nullptr || tensors_.dresidual != nullptr; }
     bool takes_planes() const final { return run_of_planes(execution_.passes.geometry, tensors_.mask); }
     int coefficients() const final { return plan::kCoefficients; }
     void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
@@ -45,6 +45,9 @@ class Gradient : public Operation {
 
     void reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
                          double* sum_dy_centered_x) const;
+    // And dx of the block with fixed statistics; no dresidual.
+    void reduce_and_apply(const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
+                          double* sum_dy_centered_x) const;
     // Of `count` channels, at most kChannelsAtOnce, from the index-th of the range: for the sums and for apply with
     // fixed statistics.
     void set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count,
@@ -64,6 +67,9 @@ class Gradient : public Operation {
     const kernels::Gate gate_;
 
   private:
+    bool is_input(const void* output) const;
+    kernels::GradientSums sums_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                                    double* sum_dy, double* sum_dy_centered_x) const;
     kernels::GradientApply apply_task(Pattern pattern, const plan::Block& block,
                                       const Coefficients& coefficients) const;
 };

@@ -46,8 +46,8 @@ void Gradient::write_parameter_gradients(float* dgamma, float* dbeta, std::int64
 static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);
 static_assert(plan::kMaxParameters == kernels::kMaxParameters);
 
-void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
-                               double* sum_dy, double* sum_dy_centered_x) const {
+kernels::GradientSums Gradient::sums_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                                          double* sum_dy, double* sum_dy_centered_x) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
     const MaskAddress mask = mask_address(geometry, block);
     kernels::GradientSums task{};
@@ -76,9 +76,34 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     }
     task.sum_dy = sum_dy;
     task.sum_dy_centered_x = sum_dy_centered_x;
+    return task;
+}
+
+void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                               double* sum_dy, double* sum_dy_centered_x) const {
+    const kernels::GradientSums task = sums_task(pattern, block, coefficients, sum_dy, sum_dy_centered_x);
     const kernels::KernelTable& kernels = execution_.passes.kernels;
     const auto* table = pattern == Pattern::periodic ? kernels.gradient_sums_periodic : kernels.gradient_sums_uniform;
     table[static_cast<int>(gate_)](task);
+}
+
+void Gradient::reduce_and_apply(const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
+                                double* sum_dy_centered_x) const {
+    kernels::GradientSums task = sums_task(Pattern::periodic, block, coefficients, sum_dy, sum_dy_centered_x);
+    const std::int64_t stride = execution_.passes.geometry.x_stride;
+    task.dx = block_address(static_cast<float*>(tensors_.dx), stride, block);
+    task.dx_stride = stride;
+    const bool stream =
+        !is_input(tensors_.dx) && can_stream(execution_.passes.schedule, Pattern::periodic, task.dx, stride, true);
+    const kernels::KernelTable& kernels = execution_.passes.kernels;
+    kernels.gradient_fixed_periodic[kernels::gradient_fixed_variant(gate_, stream)](task);
+    if (stream) {
+        kernels.fence_streams();
+    }
+}
+
+bool Gradient::is_input(const void* output) const {
+    return output != nullptr && (output == tensors_.dy || output == tensors_.x);
 }
 
 kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& block,
@@ -124,9 +149,6 @@ void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficien
         gate_only = true;
     }
     const bool both = task.dresidual != nullptr;
-    const auto is_input = [&](const void* output) {
-        return output != nullptr && (output == tensors_.dy || output == tensors_.x);
-    };
     const plan::Schedule& schedule = execution_.passes.schedule;
     const bool in_place = is_input(tensors_.dx) || is_input(tensors_.dresidual);
     const bool stream = !in_place && can_stream(schedule, pattern, task.dx, task.dx_stride, !both) &&

@@ -119,19 +119,21 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
 
 // ---- sizes of items -------------------------------------------------------------------------------------------------
 
-// Two rows nearly a multiple of half a page apart: one's stores also hold up the other's loads, whose addresses seem to
-// agree with them in the lower 12 bits.
-bool rows_share_sets(std::int64_t stride) {
+// Two rows within so many elements of a multiple of half a page apart: one's stores also hold up the other's loads,
+// whose addresses seem to agree with them in the lower 12 bits.
+bool rows_share_sets(const Geometry& geometry, std::int64_t near) {
     constexpr std::int64_t kHalfPage = 512;
-    constexpr std::int64_t kNear = 32;
-    return (stride + kNear) % kHalfPage < 2 * kNear;
+    const auto is_near = [&](std::int64_t stride) { return (stride + near) % kHalfPage < 2 * near; };
+    return is_near(geometry.x_stride) || is_near(geometry.y_stride);
 }
+
+constexpr std::int64_t kNearOfEightRows = 32;
+constexpr std::int64_t kNearOfPanels = 16;
 
 // Outputs that bypass the cache were faster in whole rows.
 std::int64_t apply_panel(const Geometry& geometry, const Workload& workload, std::int64_t columns, bool stream) {
-    const bool together = !rows_share_sets(geometry.x_stride) && !rows_share_sets(geometry.y_stride);
     if (geometry.kind == MatrixKind::planes || stream || columns * workload.coefficients <= kMaxParameters ||
-        together) {
+        !rows_share_sets(geometry, kNearOfEightRows)) {
         return columns;
     }
     return round_up(divide_up(columns, divide_up(columns, kApplyPanelColumns)), kLanes);
@@ -438,6 +440,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
         schedule.planes_together = applies_planes_together(geometry, schedule);
         schedule_planes(geometry, workload, machine, schedule);
     } else {
+        schedule.joins_passes = !rows_share_sets(geometry, kNearOfPanels);
         schedule_columns(geometry, workload, schedule);
     }
     return schedule;

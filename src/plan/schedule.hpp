@@ -48,11 +48,12 @@ struct RangeScratch {
 struct Schedule {
     Strategy strategy = Strategy::by_channels;
     int threads = 1;
-    bool stream = false;          // whether outputs bypass the cache
-    bool from_memory = false;     // whether what is reduced comes from memory, not from the last-level cache
-    bool past_cache = false;      // whether it is larger than the last-level cache
-    bool probes = false;          // whether an execution finds out if what is reduced comes from memory all the same
-    bool prefetch = false;        // whether the next slab is fetched while one is applied
+    bool stream = false;       // whether outputs bypass the cache
+    bool from_memory = false;  // whether what is reduced comes from memory, not from the last-level cache
+    bool past_cache = false;   // whether it is larger than the last-level cache
+    bool probes = false;       // whether an execution finds out if what is reduced comes from memory all the same
+    bool prefetch = false;     // whether the next slab is fetched while one is applied
+    bool joins_passes = false; // columns: whether what sums read is best applied at once, if it need not wait for them
     bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
 
     std::int64_t channels_per_item = 0; // by_channels

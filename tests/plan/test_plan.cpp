@@ -267,6 +267,19 @@ TEST_CASE("executions find out where tensors are that would fit the last-level c
     CHECK(!probes({BNORM_NCHW, 8, 2048, 49}, kTraining));
 }
 
+TEST_CASE("frozen backward takes one pass in cache where rows do not hold each other up") {
+    const auto joins = [](std::int64_t channels) {
+        const Geometry geometry = geometry_of({BNORM_NHWC, 1, channels, 784}, BNORM_BACKWARD_FIXED);
+        return make_schedule(geometry, kBackwardSaved, machine(1)).joins_passes;
+    };
+    CHECK(joins(256));
+    CHECK(joins(495));
+    CHECK(!joins(496));
+    CHECK(!joins(527));
+    CHECK(joins(528));
+    CHECK(!joins(1024));
+}
+
 // Of whole vectors, so that they need not be; 18 MiB are from memory, 4.5 are not.
 TEST_CASE("planes are applied together in cache, and short ones from memory") {
     const auto together = [](std::int64_t channels, std::int64_t plane) {
