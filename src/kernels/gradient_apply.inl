@@ -3,6 +3,7 @@
 #define BNORM_KERNELS_GRADIENT_APPLY_INL
 
 #include "kernels/elementwise.inl"
+#include "kernels/rows_ahead.inl"
 
 namespace bnorm::kernels {
 namespace {
@@ -221,6 +222,14 @@ BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
     }
 }
 
+// center, scale, x_scale, offset, and for the sign of the output shift. Rows of a page have just too many with that,
+// but are slower together (0.6): they would share sets.
+template <class Variant>
+BNORM_INLINE bool parameters_fill_l1(const GradientApply& task) {
+    const bool fifth = is_sign_gate(Variant::gate) && !shares_sets(task.x_stride);
+    return task.columns * (fifth ? 5 : 4) > kMaxParameters;
+}
+
 // As apply_periodic.
 template <int kVariant>
 BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
@@ -236,7 +245,7 @@ BNORM_KERNEL void gradient_apply_periodic(const GradientApply& arguments) {
             gradient_apply_rows_together<Variant, kTogether>(task, r);
         }
     }
-    if (!Variant::stream && task.columns * 4 > kMaxParameters) { // center, scale, x_scale, offset
+    if (!Variant::stream && parameters_fill_l1<Variant>(task)) {
         constexpr std::int64_t kRows = rows_together(Variant::dresidual);
         for (; r + kRows <= task.rows; r += kRows) {
             gradient_apply_rows_together<Variant, kRows>(task, r);
