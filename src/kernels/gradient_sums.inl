@@ -130,7 +130,9 @@ BNORM_INLINE void sum_lane_chains(const GradientRow& row, std::int64_t columns, 
             chain = add_terms(chain, gradient_terms<kGate, true>(at_column<kGate>(row, i), kWidth, parameters));
         }
         if (i < columns) {
-            chain = add_terms(chain, gradient_terms<kGate, false>(at_column<kGate>(row, i), columns - i, parameters));
+            // Where the lanes are one vector, the same for every row: their mask is then made once.
+            const std::int64_t left = kWidth == kLanes ? columns % kLanes : columns - i;
+            chain = add_terms(chain, gradient_terms<kGate, false>(at_column<kGate>(row, i), left, parameters));
         }
         result[lane / kWidth] = chain;
     }
