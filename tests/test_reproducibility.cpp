@@ -229,25 +229,21 @@ TEST_CASE("whether tensors are in cache or in memory changes no bits") {
 // kernels.
 TEST_CASE("frozen backward: together or one by one, the same bits") {
     std::vector<Shape> all = {{BNORM_NHWC, 1, 64, 28003}}; // stored past a cache of 32 MiB
-    for (const std::int64_t channels : {3, 17, 64, 100, 256, 500, 512, 700, 1024, 1100}) {
+    for (const std::int64_t channels : {3, 17, 64, 100, 256, 512, 700, 1024}) {
         all.push_back({BNORM_NHWC, 5, channels, 16391 / channels});
     }
     for (const Shape& shape : all) {
-        for (const Activation& activation : kActivations) {
-            for (const bool mask : {false, true}) {
-                if (mask && activation.kind == BNORM_IDENTITY) {
-                    continue;
-                }
-                INFO("shape ", shape, ", activation ", activation.kind, ", mask ", mask);
-                const Setup setup = {.shape = shape, .activation = activation, .mask = mask};
-                const FrozenGradients expected = frozen_gradients(setup, true);
-                CHECK(frozen_gradients(setup, false) == expected);
-                CHECK(frozen_gradients(setup, false, Residence::memory) == expected);
-                Setup in_place = setup;
-                in_place.in_place = true;
-                in_place.threads = 2;
-                CHECK(frozen_gradients(in_place, false) == expected);
-            }
+        const Setup with_mask = {.shape = shape, .activation = {BNORM_RELU, 0.0F}, .mask = true};
+        Setup without_mask = with_mask;
+        without_mask.mask = false;
+        for (Setup setup : {Setup{.shape = shape}, with_mask, without_mask}) {
+            INFO("shape ", shape, ", activation ", setup.activation.kind, ", mask ", setup.mask);
+            const FrozenGradients expected = frozen_gradients(setup, true);
+            CHECK(frozen_gradients(setup, false) == expected);
+            CHECK(frozen_gradients(setup, false, Residence::memory) == expected);
+            setup.in_place = true;
+            setup.threads = 2;
+            CHECK(frozen_gradients(setup, false) == expected);
         }
     }
 }

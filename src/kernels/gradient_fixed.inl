@@ -36,7 +36,7 @@ BNORM_INLINE void gradient_fixed_vectors(const GradientRow& row, float* dx, std:
 
 // ---- down the rows: parameters and f64 sums stay in registers -------------------------------------------------------
 
-template <Gate kGate, bool kStream, bool kWhole, std::int64_t kVectors>
+template <Gate kGate, bool kWhole, std::int64_t kVectors>
 BNORM_INLINE void gradient_fixed_panel(const GradientSums& task, std::int64_t column) {
     GateParameters parameters[kVectors];
     WideSums totals[kVectors];
@@ -62,7 +62,7 @@ BNORM_INLINE void gradient_fixed_panel(const GradientSums& task, std::int64_t co
                 prefetch(row.dy + kFetchedRows * task.dy_stride + v * kWidth);
                 prefetch(row.x + kFetchedRows * task.x_stride + v * kWidth);
             }
-            gradient_fixed_vectors<kGate, kStream, kWhole>(row, dx, task.columns - column, parameters, sums, nothing);
+            gradient_fixed_vectors<kGate, false, kWhole>(row, dx, task.columns - column, parameters, sums, nothing);
             row = rows_on(task, row, 1);
             dx += task.dx_stride;
         }
@@ -77,19 +77,19 @@ BNORM_INLINE void gradient_fixed_panel(const GradientSums& task, std::int64_t co
     }
 }
 
-template <Gate kGate, bool kStream>
+template <Gate kGate>
 BNORM_RARE void gradient_fixed_panels(const GradientSums& arguments) {
     const GradientSums task = arguments;
     std::int64_t c = 0;
     for (; c + kColumnVectors * kWidth <= task.columns; c += kColumnVectors * kWidth) {
-        gradient_fixed_panel<kGate, kStream, true, kColumnVectors>(task, c);
+        gradient_fixed_panel<kGate, true, kColumnVectors>(task, c);
     }
     BNORM_NO_UNROLL
     for (; c + kWidth <= task.columns; c += kWidth) {
-        gradient_fixed_panel<kGate, kStream, true, 1>(task, c);
+        gradient_fixed_panel<kGate, true, 1>(task, c);
     }
     if (c < task.columns) {
-        gradient_fixed_panel<kGate, false, false, 1>(task, c);
+        gradient_fixed_panel<kGate, false, 1>(task, c);
     }
 }
 
@@ -177,15 +177,16 @@ BNORM_INLINE void gradient_fixed_in_order(const GradientSums& task) {
     }
 }
 
-// From memory, panels would come in pieces that hardware does not follow.
+// From memory, panels would come in pieces that hardware does not follow; and tensors so large that dx bypasses the
+// cache are nearly there.
 template <int kVariant>
 BNORM_KERNEL void gradient_fixed_periodic(const GradientSums& task) {
-    constexpr auto kGate = static_cast<Gate>(kVariant % kGates);
-    constexpr bool kStream = kVariant / kGates != 0;
-    if (task.prefetch) {
+    constexpr Gate kGate = kFixedGates[kVariant % 3];
+    constexpr bool kStream = kVariant >= 3;
+    if (kStream || task.prefetch) {
         gradient_fixed_in_order<kGate, kStream>(task);
     } else {
-        gradient_fixed_panels<kGate, kStream>(task);
+        gradient_fixed_panels<kGate>(task);
     }
 }
 

@@ -169,9 +169,14 @@ constexpr int kApplyVariants = kActivations * 2 * 2 * 2;
 constexpr int apply_variant(Activation activation, bool residual, bool mask, bool stream) {
     return static_cast<int>(activation) + kActivations * ((residual ? 1 : 0) + (mask ? 2 : 0) + (stream ? 4 : 0));
 }
-constexpr int kGradientFixedVariants = kGates * 2;
+// Of the usual gates only: each takes a second to compile for each ISA.
+constexpr Gate kFixedGates[] = {Gate::none, Gate::mask_drop, Gate::sign_relu};
+constexpr bool is_fixed_gate(Gate gate) {
+    return gate == kFixedGates[0] || gate == kFixedGates[1] || gate == kFixedGates[2];
+}
+constexpr int kGradientFixedVariants = 3 * 2;
 constexpr int gradient_fixed_variant(Gate gate, bool stream) {
-    return static_cast<int>(gate) + kGates * (stream ? 1 : 0);
+    return (gate == Gate::sign_relu ? 2 : static_cast<int>(gate)) + (stream ? 3 : 0);
 }
 constexpr int kGradientApplyVariants = kGates * 2 * 2 * 2;
 constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool stream) {

@@ -27,7 +27,7 @@ BNORM_KERNEL void fence_streams() { fence(); }
             BNORM_EIGHT(kernel, 32), BNORM_EIGHT(kernel, 40)                                                           \
     }
 #define BNORM_GRADIENT_FIXED_VARIANTS(kernel)                                                                          \
-    { BNORM_EIGHT(kernel, 0), kernel<8>, kernel<9>, kernel<10>, kernel<11> }
+    { kernel<0>, kernel<1>, kernel<2>, kernel<3>, kernel<4>, kernel<5> }
 #define BNORM_GATES(kernel)                                                                                            \
     {                                                                                                                  \
         kernel<Gate::none>, kernel<Gate::mask_drop>, kernel<Gate::mask_leaky>, kernel<Gate::sign_relu>,                \

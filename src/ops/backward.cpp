@@ -135,7 +135,7 @@ class BackwardFixed final : public Gradient {
     // dx need not wait for the sums. Planes stay in L2 between two passes.
     bool reduces_and_applies() const {
         const Passes& passes = execution_.passes;
-        return reductions() > 0 && args_.dx != nullptr && args_.dresidual == nullptr &&
+        return reductions() > 0 && args_.dx != nullptr && args_.dresidual == nullptr && kernels::is_fixed_gate(gate_) &&
                passes.geometry.kind == plan::MatrixKind::columns &&
                (passes.schedule.joins_passes || passes.from_memory());
     }
