@@ -114,5 +114,5 @@ TEST_CASE("short rows apart count as in cache") {
         evict(tensors.x);
         return 0.0F;
     };
-    CHECK(mostly_in_cache(geometry, {tensors.x.data(), nullptr}, evicted));
+    CHECK(!mostly_in_memory(geometry, {tensors.x.data(), nullptr}, evicted));
 }
