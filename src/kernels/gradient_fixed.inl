@@ -181,8 +181,8 @@ BNORM_INLINE void gradient_fixed_in_order(const GradientSums& task) {
 // cache are nearly there.
 template <int kVariant>
 BNORM_KERNEL void gradient_fixed_periodic(const GradientSums& task) {
-    constexpr Gate kGate = kFixedGates[kVariant % 3];
-    constexpr bool kStream = kVariant >= 3;
+    constexpr Gate kGate = kFixedGates[kVariant % kFixedGateCount];
+    constexpr bool kStream = kVariant >= kFixedGateCount;
     if (kStream || task.prefetch) {
         gradient_fixed_in_order<kGate, kStream>(task);
     } else {

@@ -171,12 +171,19 @@ constexpr int apply_variant(Activation activation, bool residual, bool mask, boo
 }
 // Of the usual gates only: each takes a second to compile for each ISA.
 constexpr Gate kFixedGates[] = {Gate::none, Gate::mask_drop, Gate::sign_relu};
-constexpr bool is_fixed_gate(Gate gate) {
-    return gate == kFixedGates[0] || gate == kFixedGates[1] || gate == kFixedGates[2];
+constexpr int kFixedGateCount = sizeof kFixedGates / sizeof kFixedGates[0];
+// kFixedGateCount: none of them.
+constexpr int fixed_gate_index(Gate gate) {
+    int index = 0;
+    while (index < kFixedGateCount && kFixedGates[index] != gate) {
+        ++index;
+    }
+    return index;
 }
-constexpr int kGradientFixedVariants = 3 * 2;
+constexpr bool is_fixed_gate(Gate gate) { return fixed_gate_index(gate) < kFixedGateCount; }
+constexpr int kGradientFixedVariants = kFixedGateCount * 2;
 constexpr int gradient_fixed_variant(Gate gate, bool stream) {
-    return (gate == Gate::sign_relu ? 2 : static_cast<int>(gate)) + (stream ? 3 : 0);
+    return fixed_gate_index(gate) + (stream ? kFixedGateCount : 0);
 }
 constexpr int kGradientApplyVariants = kGates * 2 * 2 * 2;
 constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool stream) {
