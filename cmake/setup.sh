@@ -4,7 +4,7 @@
 set -euo pipefail
 
 build=(g++ cmake ninja-build libxsimd-dev libtbb-dev libbenchmark-dev)
-test=(doctest-dev clang clang-format clang-tidy valgrind shellcheck pkg-config python3 libjna-java
+test=(doctest-dev ccache clang clang-format clang-tidy valgrind shellcheck pkg-config python3 libjna-java
     python3-numpy python3-torch python3-venv python3-matplotlib dpkg-dev lintian doxygen)
 # Commands, which may come from elsewhere than from the packages behind them.
 languages=(gfortran:gfortran cargo:cargo go:golang-go javac:default-jdk-headless node:nodejs npm:npm)

@@ -3,7 +3,7 @@
 #   run.sh SOURCE_FOLDER
 set -euo pipefail
 cd "$1"
-cmake --preset deb >/dev/null
+cmake --preset deb -DBNORM_WARNINGS_AS_ERRORS=ON >/dev/null
 cmake --build --preset deb >/dev/null
 rm -rf build/deb/packages
 cpack --preset deb >build/deb/cpack.log 2>&1
