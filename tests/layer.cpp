@@ -191,8 +191,7 @@ void check_inference(const Layer& layer, const Tensor& x, const Tensor& residual
 
 namespace {
 
-// An element nearer to a kink than rounding errors reach may fall on either side: both gradients are right there. Where
-// they differ, the oracle follows the library's own decision, read off dresidual or dx.
+// An element nearer to a kink than rounding errors reach may fall on either side: both gradients are right there.
 constexpr Real kKinkZone = 4e-6L;
 
 struct Gradients {
@@ -213,15 +212,10 @@ struct Gradients {
 
     // Sums over the elements that lie clear of the kinks, and how much the others could change them.
     ChannelGradients sums(const Affine& affine, std::int64_t c, Real& doubt) const;
-    bool in_doubt(const Affine& affine, std::int64_t n, std::int64_t c, std::int64_t s) const {
-        return layer.setup.activation.distance_to_kink(value(affine, n, c, s)) < kKinkZone;
-    }
+    bool in_doubt(Real value) const { return layer.setup.activation.distance_to_kink(value) < kKinkZone; }
     Real value(const Affine& affine, std::int64_t n, std::int64_t c, std::int64_t s) const {
         const Real added = layer.setup.residual ? static_cast<Real>(layer.residual(n, c, s)) : 0;
         return affine(static_cast<Real>(layer.x(n, c, s)), added);
-    }
-    Real gradient(const Affine& affine, std::int64_t n, std::int64_t c, std::int64_t s) const {
-        return gated(layer.setup.activation, value(affine, n, c, s), static_cast<Real>(dy(n, c, s)), std::nullopt);
     }
 };
 
@@ -230,13 +224,14 @@ ChannelGradients Gradients::sums(const Affine& affine, std::int64_t c, Real& dou
     const Shape& shape = layer.x.shape();
     for (std::int64_t n = 0; n < shape.batch; ++n) {
         for (std::int64_t s = 0; s < shape.spatial; ++s) {
-            const Real g = gradient(affine, n, c, s);
+            const Real v = value(affine, n, c, s);
+            const Real g = static_cast<Real>(dy(n, c, s)) * layer.setup.activation.derivative(v);
             const Real e = static_cast<Real>(layer.x(n, c, s)) - affine.mean;
             result.sum_dy += g;
             result.sum_dy_centered_x += g * e;
             result.absolute += std::fabs(g);
             result.absolute_centered += std::fabs(g * e);
-            doubt += in_doubt(affine, n, c, s) ? std::fabs(static_cast<Real>(dy(n, c, s))) * (1 + std::fabs(e)) : 0;
+            doubt += in_doubt(v) ? std::fabs(static_cast<Real>(dy(n, c, s))) * (1 + std::fabs(e)) : 0;
         }
     }
     return result;
@@ -256,24 +251,26 @@ void check_gradient_channel(const Gradients& gradients, std::int64_t c) {
     CHECK(near(layer.dgamma[c], affine.inv_std * sums.sum_dy_centered_x,
                affine.inv_std * (sum_bound * (sums.absolute_centered + 1e-6L) + doubt)));
     const Real a = affine.gamma * affine.inv_std;
+    const Real inv_var = affine.inv_std * affine.inv_std;
+    const Real through_mean = gradients.fixed ? 0 : sums.sum_dy / count;
+    const Real through_var = gradients.fixed ? 0 : inv_var * sums.sum_dy_centered_x / count; // times x - mean
+    const Tensor& dx = layer.setup.in_place ? layer.dy : layer.dx;
     Real worst = 0;
     for (std::int64_t n = 0; n < shape.batch; ++n) {
         for (std::int64_t s = 0; s < shape.spatial; ++s) {
-            if (gradients.in_doubt(affine, n, c, s)) {
+            const Real v = gradients.value(affine, n, c, s);
+            if (gradients.in_doubt(v)) {
                 continue;
             }
-            const Real g = gradients.gradient(affine, n, c, s);
+            const Real g = static_cast<Real>(gradients.dy(n, c, s)) * layer.setup.activation.derivative(v);
             const Real e = static_cast<Real>(layer.x(n, c, s)) - affine.mean;
-            const Real through_mean = gradients.fixed ? 0 : sums.sum_dy / count;
-            const Real through_var =
-                gradients.fixed ? 0 : e * affine.inv_std * affine.inv_std * sums.sum_dy_centered_x / count;
-            const Real expected = a * (g - through_mean - through_var);
+            const Real expected = a * (g - through_mean - e * through_var);
             // Roundings of the three terms themselves, and what the sums' own errors do to two of them.
-            const Real scale = std::fabs(a) * (std::fabs(g) + std::fabs(through_mean) + std::fabs(through_var) + 1e-6L);
-            const Real weight = std::fabs(e) * affine.inv_std * affine.inv_std;
+            const Real scale =
+                std::fabs(a) * (std::fabs(g) + std::fabs(through_mean) + std::fabs(e * through_var) + 1e-6L);
+            const Real weight = std::fabs(e) * inv_var;
             const Real of_sums = sum_bound * (sums.absolute + weight * sums.absolute_centered) + doubt * (1 + weight);
             const Real slack = gradients.fixed ? 0 : std::fabs(a) * of_sums / count;
-            const Tensor& dx = layer.setup.in_place ? layer.dy : layer.dx;
             const Real error = std::fabs(static_cast<Real>(dx(n, c, s)) - expected) / (1e-6L * scale + slack);
             worst = std::max(worst, std::isnan(error) ? 1e30L : error);
             if (layer.setup.residual) {

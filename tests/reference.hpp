@@ -2,8 +2,9 @@
 #ifndef BNORM_TESTS_REFERENCE_HPP
 #define BNORM_TESTS_REFERENCE_HPP
 
-#include <optional>
-#include <vector>
+#include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "buffers.hpp"
 
@@ -22,10 +23,32 @@ struct Activation {
     bnorm_activation kind = BNORM_IDENTITY;
     float parameter = 0.0F;
 
-    Real operator()(Real v) const;
-    Real derivative(Real v) const; // at a kink: that of the constant side
+    Real operator()(Real v) const {
+        switch (kind) {
+        case BNORM_RELU: return v <= 0 ? 0 : v;
+        case BNORM_LEAKY_RELU: return v > 0 ? v : static_cast<Real>(parameter) * v;
+        case BNORM_CLIPPED_RELU:
+            return v <= 0 ? 0 : v >= static_cast<Real>(parameter) ? static_cast<Real>(parameter) : v;
+        default: return v;
+        }
+    }
+    // At a kink: that of the constant side.
+    Real derivative(Real v) const {
+        switch (kind) {
+        case BNORM_RELU: return v > 0 ? 1 : 0;
+        case BNORM_LEAKY_RELU: return v > 0 ? 1 : static_cast<Real>(parameter);
+        case BNORM_CLIPPED_RELU: return v > 0 && v < static_cast<Real>(parameter) ? 1 : 0;
+        default: return 1;
+        }
+    }
     // How far v is from the nearest place where the derivative jumps.
-    Real distance_to_kink(Real v) const;
+    Real distance_to_kink(Real v) const {
+        switch (kind) {
+        case BNORM_IDENTITY: return std::numeric_limits<Real>::infinity();
+        case BNORM_CLIPPED_RELU: return std::min(std::fabs(v), std::fabs(v - static_cast<Real>(parameter)));
+        default: return std::fabs(v);
+        }
+    }
 };
 
 // The normalized value before the activation.
@@ -47,10 +70,6 @@ struct ChannelGradients {
     Real absolute = 0;          // sum(|dy'|): the scale of rounding errors of the first
     Real absolute_centered = 0; // sum(|dy' * (x - mean)|): and of the second
 };
-
-// dy' of one element; `passed`, where given, decides instead of the sign (an element so near a kink that f32 may tell
-// either way).
-Real gated(const Activation& activation, Real v, Real dy, std::optional<bool> passed);
 
 } // namespace tests
 
