@@ -8,6 +8,7 @@ import unittest
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 import bnorm.torch
 
@@ -94,6 +95,28 @@ class Modules(unittest.TestCase):
                 expected.backward(dy.double())
                 for got, wanted in zip(leaves, exact):
                     close(self, got.grad, wanted.grad)
+
+    def test_without_gradients_the_same_bits(self):
+        for training, relu, fused, frozen in itertools.product((False, True), repeat=4):
+            with self.subTest(training=training, relu=relu, residual=fused, frozen=frozen):
+                layer = pair(2, 17)[1].train(training)
+                layer.relu = relu
+                other = copy.deepcopy(layer)
+                x = torch.randn(3, 17, 5, 7)
+                residual = torch.randn_like(x) if fused else None
+                expected = layer(x, residual)
+                with torch.set_grad_enabled(frozen):
+                    y = other.requires_grad_(not frozen)(x, residual)
+                self.assertIsNotNone(expected.grad_fn)
+                self.assertFalse(y.requires_grad)
+                for got, wanted in zip([y, *other.buffers()], [expected, *layer.buffers()]):
+                    self.assertTrue(torch.equal(got, wanted))
+
+    def test_forward_mode_is_refused(self):
+        layer = pair(2, 4)[1].requires_grad_(False)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(torch.randn(2, 4, 3, 3), torch.ones(2, 4, 3, 3))
+            self.assertRaises((NotImplementedError, RuntimeError), layer, dual)
 
     def test_gradients_are_slopes(self):
         """Of a smooth function of y, along random directions, as gradcheck does it; f32 leaves about three digits."""

@@ -97,9 +97,11 @@ class Plan:
     """Owns a bnorm_plan. `mask_bytes` is the size of its activation mask."""
 
     def __init__(self, **problem):
-        self._operation = problem["operation"]
+        operation = problem["operation"]
         self._pointer = c_void_p()
-        problem["operation"] = OPERATIONS[self._operation]
+        self._function = getattr(library, "bnorm_" + operation)
+        self._struct = STRUCTS[operation]
+        problem["operation"] = OPERATIONS[operation]
         check(library.bnorm_plan_create(byref(Problem(**problem)), byref(self._pointer)))
         info = PlanInfo()
         check(library.bnorm_plan_get_info(self._pointer, byref(info)))
@@ -111,7 +113,7 @@ class Plan:
 
     def execute(self, **args):
         """Addresses and numbers by the names of the C struct's members; None is NULL."""
-        check(getattr(library, "bnorm_" + self._operation)(self._pointer, byref(STRUCTS[self._operation](**args))))
+        check(self._function(self._pointer, byref(self._struct(**args))))
 
 
 def call(name, **args):

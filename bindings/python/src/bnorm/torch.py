@@ -6,11 +6,12 @@ torch.nn. In addition they can apply a ReLU, and add a residual before it: modul
 """
 
 import operator
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
 import torch.fx
 from torch import nn
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from . import _plan
@@ -39,39 +40,58 @@ def _pointer(tensor):
 
 
 def _plan_of(operation, x, memory_format, epsilon, relu, residual):
-    batch, channels = x.shape[0], x.shape[1]
-    spatial = x.numel() // (batch * channels) if x.numel() > 0 else 0
+    batch, channels = x.shape[:2]
+    spatial = x.numel() // (batch * channels)
     return _plan(operation, layout=0 if memory_format is torch.contiguous_format else 1, batch=batch,
                  channels=channels, spatial=spatial, epsilon=epsilon, activation=int(relu), residual=int(residual),
                  threads=torch.get_num_threads())
 
 
+class _Saved(NamedTuple):
+    """Of a forward step for its backward step."""
+
+    x: torch.Tensor
+    memory_format: torch.memory_format
+    mask: torch.Tensor
+    statistics: torch.Tensor  # mean and inv_std, f64
+
+
+def _forward(x, gamma, beta, residual, running_mean, running_var, training, momentum, epsilon, relu, save):
+    """Training (statistics of the batch) or inference: (y, what was saved or None)."""
+    x, memory_format = _dense(x)
+    if residual is not None:
+        residual = residual.contiguous(memory_format=memory_format)
+    y = torch.empty_like(x, memory_format=memory_format)
+    plan = _plan_of("training_forward" if training else "inference", x, memory_format, epsilon, relu,
+                    residual is not None)
+    args = {"x": x.data_ptr(), "residual": _pointer(residual), "gamma": _pointer(gamma), "beta": _pointer(beta),
+            "y": y.data_ptr(), "running_mean": _pointer(running_mean), "running_var": _pointer(running_var)}
+    if training:
+        args.update(running_update=_EXPONENTIAL, momentum=momentum)
+    saved = None
+    if save:
+        # Without a residual backward finds the sign of the activation's argument again, at no cost.
+        mask = torch.empty(plan.mask_bytes if relu and residual is not None else 0, dtype=torch.uint8)
+        statistics = torch.empty(2, x.shape[1] if training else 0, dtype=torch.float64)
+        saved = _Saved(x, memory_format, mask, statistics)
+        args.update(mask=_pointer(mask), mask_bytes=mask.numel())
+        if training:
+            args.update(mean=_pointer(statistics[0]), inv_std=_pointer(statistics[1]))
+    plan.execute(**args)
+    return y, saved
+
+
 class _BatchNorm(torch.autograd.Function):
-    """Training (statistics of the batch, saved in f64) or frozen (running statistics)."""
+    """_forward with gradients."""
 
     @staticmethod
     def forward(ctx, x, gamma, beta, residual, running_mean, running_var, training, momentum, epsilon, relu):
-        x, memory_format = _dense(x)
-        if residual is not None:
-            residual = residual.contiguous(memory_format=memory_format)
-        y = torch.empty_like(x, memory_format=memory_format)
-        plan = _plan_of("training_forward" if training else "inference", x, memory_format, epsilon, relu,
-                        residual is not None)
-        # Without a residual backward finds the sign of the activation's argument again, at no cost.
-        needs_mask = relu and residual is not None and any(ctx.needs_input_grad)
-        mask = torch.empty(plan.mask_bytes if needs_mask else 0, dtype=torch.uint8)
-        args = {"x": _pointer(x), "residual": _pointer(residual), "gamma": _pointer(gamma), "beta": _pointer(beta),
-                "y": _pointer(y), "mask": _pointer(mask), "mask_bytes": mask.numel(),
-                "running_mean": _pointer(running_mean), "running_var": _pointer(running_var)}
-        statistics = torch.empty(2, x.shape[1] if training else 0, dtype=torch.float64)
-        if training:
-            args.update(mean=_pointer(statistics[0]), inv_std=_pointer(statistics[1]), running_update=_EXPONENTIAL,
-                        momentum=momentum)
-        plan.execute(**args)
+        y, saved = _forward(x, gamma, beta, residual, running_mean, running_var, training, momentum, epsilon, relu,
+                            save=True)
         # An eval layer's statistics may change before backward: its gradients belong to those of now.
         frozen = (None, None) if training or running_mean is None else (running_mean.clone(), running_var.clone())
-        ctx.save_for_backward(x, gamma, beta, mask, statistics, *frozen)
-        ctx.memory_format, ctx.training, ctx.epsilon, ctx.relu = memory_format, training, epsilon, relu
+        ctx.save_for_backward(saved.x, gamma, beta, saved.mask, saved.statistics, *frozen)
+        ctx.memory_format, ctx.training, ctx.epsilon, ctx.relu = saved.memory_format, training, epsilon, relu
         ctx.residual = residual is not None
         return y
 
@@ -100,7 +120,16 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def _supported(*tensors):
-    return all(t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in tensors)
+    for tensor in tensors:
+        if tensor is not None and not (tensor.is_cpu and tensor.dtype is torch.float32):
+            return False
+    return True
+
+
+def _wants_gradients(*tensors):
+    if getattr(forward_ad, "_current_level", 0) >= 0:  # autograd says that there is no forward mode
+        return True
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def batch_norm(input: torch.Tensor, running_mean: Optional[torch.Tensor], running_var: Optional[torch.Tensor],
@@ -115,16 +144,17 @@ def batch_norm(input: torch.Tensor, running_mean: Optional[torch.Tensor], runnin
         for name, tensor in named.items():
             if tensor is not None and tensor.shape != input.shape[1:2]:
                 raise RuntimeError(f"{name} should contain {input.shape[1]} elements not {tensor.numel()}")
-    running = [None if t is None else t.contiguous() for t in (running_mean, running_var)]
-    in_place = all(t is None or r.data_ptr() == t.data_ptr() for t, r in zip((running_mean, running_var), running))
-    if input.dim() < 2 or input.numel() == 0 or not in_place or not _supported(input, weight, bias, running_mean, running_var, residual):
+    writable = all(t is None or t.is_contiguous() for t in (running_mean, running_var))
+    if input.dim() < 2 or input.numel() == 0 or not writable or \
+            not _supported(input, weight, bias, running_mean, running_var, residual):
         y = nn.functional.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         y = y if residual is None else y + residual
         return y.relu() if relu else y
     if training and input.numel() == input.shape[1]:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.size()}")
-    contiguous = [None if t is None else t.contiguous() for t in (weight, bias)]
-    return _BatchNorm.apply(input, *contiguous, residual, running_mean, running_var, training, momentum, eps, relu)
+    weight, bias = (None if t is None else t.contiguous() for t in (weight, bias))
+    args = (input, weight, bias, residual, running_mean, running_var, training, momentum, eps, relu)
+    return _BatchNorm.apply(*args) if _wants_gradients(*args[:4]) else _forward(*args, save=False)[0]
 
 
 class _Module:
