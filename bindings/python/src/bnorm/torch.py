@@ -36,7 +36,16 @@ def _dense(tensor):
 
 
 def _pointer(tensor):
-    return None if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _statistics_args(statistics):
+    mean = statistics.data_ptr()
+    return {"mean": mean, "inv_std": mean + statistics.stride(0) * statistics.element_size()}
+
+
+def _mask_args(mask):
+    return {} if mask is None else {"mask": mask.data_ptr(), "mask_bytes": mask.numel()}
 
 
 def _plan_of(operation, x, memory_format, epsilon, relu, residual):
@@ -52,8 +61,8 @@ class _Saved(NamedTuple):
 
     x: torch.Tensor
     memory_format: torch.memory_format
-    mask: torch.Tensor
-    statistics: torch.Tensor  # mean and inv_std, f64
+    mask: Optional[torch.Tensor]
+    statistics: Optional[torch.Tensor]  # of a batch: mean and inv_std, f64
 
 
 def _forward(x, gamma, beta, residual, running_mean, running_var, training, momentum, epsilon, relu, save):
@@ -71,12 +80,12 @@ def _forward(x, gamma, beta, residual, running_mean, running_var, training, mome
     saved = None
     if save:
         # Without a residual backward finds the sign of the activation's argument again, at no cost.
-        mask = torch.empty(plan.mask_bytes if relu and residual is not None else 0, dtype=torch.uint8)
-        statistics = torch.empty(2, x.shape[1] if training else 0, dtype=torch.float64)
+        mask = torch.empty(plan.mask_bytes, dtype=torch.uint8) if relu and residual is not None else None
+        statistics = torch.empty(2, x.shape[1], dtype=torch.float64) if training else None
         saved = _Saved(x, memory_format, mask, statistics)
-        args.update(mask=_pointer(mask), mask_bytes=mask.numel())
+        args.update(_mask_args(mask))
         if training:
-            args.update(mean=_pointer(statistics[0]), inv_std=_pointer(statistics[1]))
+            args.update(_statistics_args(statistics))
     plan.execute(**args)
     return y, saved
 
@@ -105,14 +114,14 @@ class _BatchNorm(torch.autograd.Function):
         dresidual = torch.empty_like(x, memory_format=ctx.memory_format) if needs_residual else None
         dgamma = torch.empty_like(gamma) if needs_gamma else None
         dbeta = torch.empty_like(beta) if needs_beta else None
-        if any(needed for needed in (needs_x, needs_gamma, needs_beta, needs_residual)):
+        if needs_x or needs_gamma or needs_beta or needs_residual:
             plan = _plan_of("backward" if ctx.training else "backward_fixed", x, ctx.memory_format, ctx.epsilon,
                             ctx.relu, ctx.residual)
             args = {"dy": _pointer(dy), "x": _pointer(x), "gamma": _pointer(gamma), "beta": _pointer(beta),
-                    "mask": _pointer(mask), "mask_bytes": mask.numel(), "dx": _pointer(dx),
-                    "dresidual": _pointer(dresidual), "dgamma": _pointer(dgamma), "dbeta": _pointer(dbeta)}
+                    "dx": _pointer(dx), "dresidual": _pointer(dresidual), "dgamma": _pointer(dgamma),
+                    "dbeta": _pointer(dbeta), **_mask_args(mask)}
             if ctx.training:
-                args.update(mean=_pointer(statistics[0]), inv_std=_pointer(statistics[1]))
+                args.update(_statistics_args(statistics))
             else:
                 args.update(running_mean=_pointer(running_mean), running_var=_pointer(running_var))
             plan.execute(**args)
@@ -140,9 +149,10 @@ def batch_norm(input: torch.Tensor, running_mean: Optional[torch.Tensor], runnin
     if residual is not None and residual.shape != input.shape:
         raise ValueError(f"residual has shape {tuple(residual.shape)}; it must be {tuple(input.shape)}")
     if input.dim() >= 2:
+        of_channels = input.shape[1:2]
         named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
         for name, tensor in named.items():
-            if tensor is not None and tensor.shape != input.shape[1:2]:
+            if tensor is not None and tensor.shape != of_channels:
                 raise RuntimeError(f"{name} should contain {input.shape[1]} elements not {tensor.numel()}")
     writable = all(t is None or t.is_contiguous() for t in (running_mean, running_var))
     if input.dim() < 2 or input.numel() == 0 or not writable or \
