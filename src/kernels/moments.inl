@@ -234,6 +234,32 @@ BNORM_INLINE void sum_step(const float* x, const DifferenceFrom<F32>& difference
     }
 }
 
+// Rows so short that two make up a group.
+constexpr std::int64_t kHalfGroup = kStepElements / 2;
+
+BNORM_INLINE void sum_two_short_rows(const float* x, std::int64_t stride, std::int64_t columns,
+                                     const DifferenceFrom<F32>& difference, LaneSums& sums) {
+    BNORM_UNROLL
+    for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
+        F32Sums a = {F32(0.0F), F32(0.0F)};
+        F32Sums b = a;
+        const auto add = [&](F32 first, F32 second) {
+            a = {a.s1 + first, fma(first, first, a.s2)};
+            b = {b.s1 + second, fma(second, second, b.s2)};
+        };
+        std::int64_t i = lane;
+        for (; i + kWidth <= columns; i += kLanes) {
+            add(difference(load(x + i)), difference(load(x + stride + i)));
+        }
+        if (i < columns) {
+            const std::int64_t lanes = columns - i;
+            add(keep_first(difference(load_first(x + i, lanes)), lanes),
+                keep_first(difference(load_first(x + stride + i, lanes)), lanes));
+        }
+        add_group(sums, lane, {a.s1 + b.s1, a.s2 + b.s2});
+    }
+}
+
 // `ahead` fetches as many vectors as are summed.
 template <class Ahead>
 BNORM_INLINE void sum_row(const float* x, std::int64_t columns, const DifferenceFrom<F32>& difference, LaneSums& sums,
@@ -265,7 +291,14 @@ template <class Ahead>
 BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift, Ahead ahead) {
     LaneSums sums = no_sums();
     const DifferenceFrom<F32> difference(shift);
-    for (std::int64_t row = 0; row < block.rows; ++row) {
+    std::int64_t row = 0;
+    for (; block.columns <= kHalfGroup && row + 2 <= block.rows; row += 2) {
+        for (std::int64_t k = 0; k < 2 * block.columns; k += kWidth) {
+            ahead.fetch();
+        }
+        sum_two_short_rows(block.x + row * block.row_stride, block.row_stride, block.columns, difference, sums);
+    }
+    for (; row < block.rows; ++row) {
         sum_row(block.x + row * block.row_stride, block.columns, difference, sums, ahead);
     }
     return sums;
