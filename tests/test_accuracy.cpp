@@ -128,6 +128,10 @@ TEST_CASE("variance within 2e-7 and output within 1e-6 for |mean|/std from 0 to 
     }
 }
 
+// What two of them end with is one group: of 4, 5, 5 after a group of eight, 1 after one (elements a lane and plane).
+const Shape kManyPlanes[] = {
+    {BNORM_NCHW, 5, 1500, 49}, {BNORM_NCHW, 2, 1500, 80}, {BNORM_NCHW, 3, 1500, 196}, {BNORM_NCHW, 2, 1500, 144}};
+
 TEST_CASE("channels of two values, whose roundings all go the same way: within 4e-7") {
     double share = 0, low = 0, high = 0;
     const Distribution two_values = {"two values, others in each channel", [&](Random& r, double i, double) {
@@ -145,6 +149,10 @@ TEST_CASE("channels of two values, whose roundings all go the same way: within 4
             CHECK(worst_variance_error(make(shape, two_values, 1.0, 0.0)) <= kTwoValuesBound);
         }
     }
+    for (const Shape& shape : kManyPlanes) {
+        INFO("shape ", shape);
+        CHECK(worst_variance_error(make(shape, two_values, 1.0, 0.0)) <= kTwoValuesBound);
+    }
 }
 
 TEST_CASE("many small channels: no unlucky one") {
@@ -155,6 +163,11 @@ TEST_CASE("many small channels: no unlucky one") {
             CHECK(worst_variance_error(make(shape, kDistributions[0], 1.0, 0.3)) <= kVarianceBound);
             CHECK(worst_variance_error(make(shape, kDistributions[2], 1.0, 0.0)) <= kVarianceBound);
         }
+    }
+    for (const Shape& shape : kManyPlanes) {
+        INFO("shape ", shape);
+        CHECK(worst_variance_error(make(shape, kDistributions[0], 1.0, 0.3)) <= kVarianceBound);
+        CHECK(worst_variance_error(make(shape, kDistributions[2], 1.0, 0.0)) <= kVarianceBound);
     }
 }
 

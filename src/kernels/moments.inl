@@ -2,14 +2,14 @@
 //
 // Numbers. A block is summed around a shift K near its mean: d = x-K, s1 = sum(d), s2 = sum(d*d), then
 //     mean = K + s1/n,   M2 = s2 - s1*s1/n.
-// f32 holds only groups of eight (of columns more, column_moments.inl): a tree of eight d, a tree of eight d*d, then
-// both are added to f64 sums. Each term of s2 rounds at most six times by 2^-25 on average of either sign; over a
-// block, s2 is right to about 3e-8. The closing subtraction magnifies that by s2/M2 = 1 + ((K-mu)/sigma)^2. K is the
-// mean of m elements spread evenly over the block's n, and (K-mu)^2 <= sigma^2 (n-m)/m for any data, near 0 for nearly
-// all. A block is summed once more, in f64 around the mean just found, where that is not good enough: where s2/M2 is
-// large all the same, where one group makes up most of s2 (an outlier: its roundings have nothing to average with),
-// where the squares come near the f32 underflow, or where f32 overflowed. Blocks so small that roundings do not average
-// out are summed in f64 from the start.
+// f32 holds only groups of eight (what two rows end with: up to ten; of columns more, column_moments.inl): a tree of
+// eight d, a tree of eight d*d, then both are added to f64 sums. Each term of s2 rounds at most six times by 2^-25 on
+// average of either sign; over a block, s2 is right to about 3e-8. The closing subtraction magnifies that by
+// s2/M2 = 1 + ((K-mu)/sigma)^2. K is the mean of m elements spread evenly over the block's n, and
+// (K-mu)^2 <= sigma^2 (n-m)/m for any data, near 0 for nearly all. A block is summed once more, in f64 around the mean
+// just found, where that is not good enough: where s2/M2 is large all the same, where one group makes up most of s2 (an
+// outlier: its roundings have nothing to average with), where the squares come near the f32 underflow, or where f32
+// overflowed. Blocks so small that roundings do not average out are summed in f64 from the start.
 #ifndef BNORM_KERNELS_MOMENTS_INL
 #define BNORM_KERNELS_MOMENTS_INL
 
@@ -234,11 +234,12 @@ BNORM_INLINE void sum_step(const float* x, const DifferenceFrom<F32>& difference
     }
 }
 
-// Rows so short that two make up a group.
-constexpr std::int64_t kHalfGroup = kStepElements / 2;
+// What two rows end with is one group as long as each adds no more terms to a lane than this: they round at most six
+// times then.
+constexpr std::int64_t kPairedEnd = 5 * kLanes;
 
-BNORM_INLINE void sum_two_short_rows(const float* x, std::int64_t stride, std::int64_t columns,
-                                     const DifferenceFrom<F32>& difference, LaneSums& sums) {
+BNORM_INLINE void sum_two_row_ends(const float* x, std::int64_t stride, std::int64_t columns,
+                                   const DifferenceFrom<F32>& difference, LaneSums& sums) {
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         F32Sums a = {F32(0.0F), F32(0.0F)};
@@ -260,23 +261,43 @@ BNORM_INLINE void sum_two_short_rows(const float* x, std::int64_t stride, std::i
     }
 }
 
-// `ahead` fetches as many vectors as are summed.
+template <class Ahead>
+BNORM_INLINE void fetch_ahead(std::int64_t elements, Ahead& ahead) {
+    for (std::int64_t k = 0; k < elements; k += kWidth) {
+        ahead.fetch();
+    }
+}
+
+// Returns where they end. `ahead` fetches as many vectors as are summed.
+template <class Ahead>
+BNORM_INLINE std::int64_t sum_steps(const float* x, std::int64_t columns, const DifferenceFrom<F32>& difference,
+                                    LaneSums& sums, Ahead& ahead) {
+    std::int64_t i = 0;
+    for (; i + kStepElements <= columns; i += kStepElements) {
+        fetch_ahead(kStepElements, ahead);
+        sum_step(x + i, difference, sums);
+    }
+    return i;
+}
+
 template <class Ahead>
 BNORM_INLINE void sum_row(const float* x, std::int64_t columns, const DifferenceFrom<F32>& difference, LaneSums& sums,
                           Ahead& ahead) {
-    std::int64_t i = 0;
-    for (; i + kStepElements <= columns; i += kStepElements) {
-        for (std::int64_t k = 0; k < kStepElements; k += kWidth) {
-            ahead.fetch();
-        }
-        sum_step(x + i, difference, sums);
-    }
+    const std::int64_t i = sum_steps(x, columns, difference, sums, ahead);
     if (i < columns) {
-        for (std::int64_t k = i; k < columns; k += kWidth) {
-            ahead.fetch();
-        }
+        fetch_ahead(columns - i, ahead);
         sum_row_end(x + i, columns - i, difference, sums);
     }
+}
+
+template <class Ahead>
+BNORM_INLINE void sum_two_rows(const float* x, std::int64_t stride, std::int64_t columns,
+                               const DifferenceFrom<F32>& difference, LaneSums& sums, Ahead& ahead) {
+    const std::int64_t i = sum_steps(x, columns, difference, sums, ahead);
+    fetch_ahead(columns - i, ahead);
+    sum_steps(x + stride, columns, difference, sums, ahead);
+    fetch_ahead(columns - i, ahead);
+    sum_two_row_ends(x + i, stride, columns - i, difference, sums);
 }
 
 BNORM_INLINE LaneSums no_sums() {
@@ -291,12 +312,10 @@ template <class Ahead>
 BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift, Ahead ahead) {
     LaneSums sums = no_sums();
     const DifferenceFrom<F32> difference(shift);
+    const std::int64_t end = block.columns % kStepElements;
     std::int64_t row = 0;
-    for (; block.columns <= kHalfGroup && row + 2 <= block.rows; row += 2) {
-        for (std::int64_t k = 0; k < 2 * block.columns; k += kWidth) {
-            ahead.fetch();
-        }
-        sum_two_short_rows(block.x + row * block.row_stride, block.row_stride, block.columns, difference, sums);
+    for (; end > 0 && end <= kPairedEnd && row + 2 <= block.rows; row += 2) {
+        sum_two_rows(block.x + row * block.row_stride, block.row_stride, block.columns, difference, sums, ahead);
     }
     for (; row < block.rows; ++row) {
         sum_row(block.x + row * block.row_stride, block.columns, difference, sums, ahead);
