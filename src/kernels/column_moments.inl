@@ -27,8 +27,6 @@ BNORM_INLINE void add_group(ColumnTotals& totals, const F32Sums& group) {
     totals.largest = xsimd::max(totals.largest, group.s2);
 }
 
-BNORM_INLINE F32Sums add(const F32Sums& a, const F32Sums& b) { return {a.s1 + b.s1, a.s2 + b.s2}; }
-
 constexpr float kSampleShare = 1.0F / static_cast<float>(kSampledRows);
 
 BNORM_INLINE const float* sampled_row(const Rows& block, std::int64_t i) {

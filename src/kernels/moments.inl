@@ -36,6 +36,8 @@ struct F32Sums {
     F32 s2;
 };
 
+BNORM_INLINE F32Sums add(const F32Sums& a, const F32Sums& b) { return {a.s1 + b.s1, a.s2 + b.s2}; }
+
 // Both sums over eight values of d, each as a tree. `d(i)` gives the i-th.
 template <class Values>
 BNORM_INLINE F32Sums sum_eight(const Values& d) {
@@ -207,22 +209,38 @@ BNORM_INLINE void add_group(LaneSums& sums, std::int64_t lane, const F32Sums& gr
     sums.largest = xsimd::max(sums.largest, group.s2);
 }
 
-// Fewer than kGroup * kLanes elements at the end of a row.
-BNORM_INLINE void sum_row_end(const float* x, std::int64_t columns, const DifferenceFrom<F32>& difference,
-                              LaneSums& sums) {
+// Fewer than kGroup * kLanes elements at the ends of rows, as one group.
+template <std::int64_t kRows>
+BNORM_INLINE void sum_row_ends(const float* x, std::int64_t stride, std::int64_t columns,
+                               const DifferenceFrom<F32>& difference, LaneSums& sums) {
     BNORM_UNROLL
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-        F32Sums chain = {F32(0.0F), F32(0.0F)};
+        F32Sums chains[kRows];
+        BNORM_UNROLL
+        for (F32Sums& chain : chains) {
+            chain = {F32(0.0F), F32(0.0F)};
+        }
+        const auto add_of_each = [&](const auto& d_of) {
+            BNORM_UNROLL
+            for (std::int64_t k = 0; k < kRows; ++k) {
+                const F32 d = d_of(x + k * stride);
+                chains[k] = {chains[k].s1 + d, fma(d, d, chains[k].s2)};
+            }
+        };
         std::int64_t i = lane;
         for (; i + kWidth <= columns; i += kLanes) {
-            const F32 d = difference(load(x + i));
-            chain = {chain.s1 + d, fma(d, d, chain.s2)};
+            add_of_each([&](const float* row) { return difference(load(row + i)); });
         }
         if (i < columns) {
-            const F32 d = keep_first(difference(load_first(x + i, columns - i)), columns - i);
-            chain = {chain.s1 + d, fma(d, d, chain.s2)};
+            const std::int64_t lanes = columns - i;
+            add_of_each([&](const float* row) { return keep_first(difference(load_first(row + i, lanes)), lanes); });
         }
-        add_group(sums, lane, chain);
+        F32Sums group = chains[0];
+        BNORM_UNROLL
+        for (std::int64_t k = 1; k < kRows; ++k) {
+            group = add(group, chains[k]);
+        }
+        add_group(sums, lane, group);
     }
 }
 
@@ -231,33 +249,6 @@ BNORM_INLINE void sum_step(const float* x, const DifferenceFrom<F32>& difference
     for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
         const float* address = x + lane;
         add_group(sums, lane, sum_eight([&](std::int64_t k) { return difference(load(address + k * kLanes)); }));
-    }
-}
-
-// What two rows end with is one group as long as each adds no more terms to a lane than this: they round at most six
-// times then.
-constexpr std::int64_t kPairedEnd = 5 * kLanes;
-
-BNORM_INLINE void sum_two_row_ends(const float* x, std::int64_t stride, std::int64_t columns,
-                                   const DifferenceFrom<F32>& difference, LaneSums& sums) {
-    BNORM_UNROLL
-    for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-        F32Sums a = {F32(0.0F), F32(0.0F)};
-        F32Sums b = a;
-        const auto add = [&](F32 first, F32 second) {
-            a = {a.s1 + first, fma(first, first, a.s2)};
-            b = {b.s1 + second, fma(second, second, b.s2)};
-        };
-        std::int64_t i = lane;
-        for (; i + kWidth <= columns; i += kLanes) {
-            add(difference(load(x + i)), difference(load(x + stride + i)));
-        }
-        if (i < columns) {
-            const std::int64_t lanes = columns - i;
-            add(keep_first(difference(load_first(x + i, lanes)), lanes),
-                keep_first(difference(load_first(x + stride + i, lanes)), lanes));
-        }
-        add_group(sums, lane, {a.s1 + b.s1, a.s2 + b.s2});
     }
 }
 
@@ -280,25 +271,23 @@ BNORM_INLINE std::int64_t sum_steps(const float* x, std::int64_t columns, const 
     return i;
 }
 
-template <class Ahead>
-BNORM_INLINE void sum_row(const float* x, std::int64_t columns, const DifferenceFrom<F32>& difference, LaneSums& sums,
-                          Ahead& ahead) {
-    const std::int64_t i = sum_steps(x, columns, difference, sums, ahead);
-    if (i < columns) {
+template <std::int64_t kRows, class Ahead>
+BNORM_INLINE void sum_whole_rows(const float* x, std::int64_t stride, std::int64_t columns,
+                                 const DifferenceFrom<F32>& difference, LaneSums& sums, Ahead& ahead) {
+    std::int64_t i = 0;
+    BNORM_UNROLL
+    for (std::int64_t k = 0; k < kRows; ++k) {
+        i = sum_steps(x + k * stride, columns, difference, sums, ahead);
         fetch_ahead(columns - i, ahead);
-        sum_row_end(x + i, columns - i, difference, sums);
+    }
+    if (i < columns) {
+        sum_row_ends<kRows>(x + i, stride, columns - i, difference, sums);
     }
 }
 
-template <class Ahead>
-BNORM_INLINE void sum_two_rows(const float* x, std::int64_t stride, std::int64_t columns,
-                               const DifferenceFrom<F32>& difference, LaneSums& sums, Ahead& ahead) {
-    const std::int64_t i = sum_steps(x, columns, difference, sums, ahead);
-    fetch_ahead(columns - i, ahead);
-    sum_steps(x + stride, columns, difference, sums, ahead);
-    fetch_ahead(columns - i, ahead);
-    sum_two_row_ends(x + i, stride, columns - i, difference, sums);
-}
+// What two rows end with is one group as long as each adds no more terms to a lane than this: they round at most six
+// times then.
+constexpr std::int64_t kPairedEnd = 5 * kLanes;
 
 BNORM_INLINE LaneSums no_sums() {
     LaneSums sums;
@@ -312,13 +301,14 @@ template <class Ahead>
 BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift, Ahead ahead) {
     LaneSums sums = no_sums();
     const DifferenceFrom<F32> difference(shift);
+    const std::int64_t stride = block.row_stride;
     const std::int64_t end = block.columns % kStepElements;
     std::int64_t row = 0;
     for (; end > 0 && end <= kPairedEnd && row + 2 <= block.rows; row += 2) {
-        sum_two_rows(block.x + row * block.row_stride, block.row_stride, block.columns, difference, sums, ahead);
+        sum_whole_rows<2>(block.x + row * stride, stride, block.columns, difference, sums, ahead);
     }
     for (; row < block.rows; ++row) {
-        sum_row(block.x + row * block.row_stride, block.columns, difference, sums, ahead);
+        sum_whole_rows<1>(block.x + row * stride, stride, block.columns, difference, sums, ahead);
     }
     return sums;
 }
