@@ -34,6 +34,9 @@ BNORM_KERNEL void fence_streams() { fence(); }
             kernel<Gate::sign_leaky_relu>, kernel<Gate::sign_clipped_relu>                                             \
     }
 
+// A list with too few would end in null pointers.
+static_assert(kApplyVariants == 32 && kGates == 6 && kGradientFixedVariants == 6 && kGradientApplyVariants == 48);
+
 } // namespace
 
 extern const KernelTable BNORM_KERNEL_TABLE;
