@@ -68,6 +68,29 @@ BNORM_INLINE void store_output(const ApplyRow& row, std::int64_t column, std::in
     store_lanes<kWhole, kStream>(row.y + column, output.y, lanes);
 }
 
+// The mask of all in one store: where stores that find their line in L1 take turns with others that do not, Intel's
+// cores wait for each of the latter.
+template <class Variant>
+BNORM_INLINE void store_outputs(const ApplyRow& row, std::int64_t column, const ApplyOutput (&outputs)[kTogether]) {
+    if (Variant::mask && kTogether > 1) {
+        std::uint64_t passed = 0;
+        BNORM_UNROLL
+        for (std::int64_t k = 0; k < kTogether; ++k) {
+            passed |= static_cast<std::uint64_t>(outputs[k].passed) << (k * kWidth);
+        }
+        __builtin_memcpy(row.mask + static_cast<std::uint64_t>(column) / 8, &passed, kTogether * kWidth / 8);
+        BNORM_UNROLL
+        for (std::int64_t k = 0; k < kTogether; ++k) {
+            store_lanes<true, Variant::stream>(row.y + column + k * kWidth, outputs[k].y, kWidth);
+        }
+        return;
+    }
+    BNORM_UNROLL
+    for (std::int64_t k = 0; k < kTogether; ++k) {
+        store_output<Variant, true, Variant::stream>(row, column + k * kWidth, kWidth, outputs[k]);
+    }
+}
+
 template <class Variant, bool kWhole, bool kStream>
 BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::int64_t lanes,
                                const ApplyParameters& parameters) {
@@ -110,6 +133,7 @@ BNORM_INLINE std::int64_t apply_vectors(const ApplyRow& row, std::int64_t column
                                         const Parameters& parameters) {
     return for_whole_vectors(
         column, end, fetch, [&](std::int64_t c) { return apply_output<Variant, true>(row, c, kWidth, parameters(c)); },
+        [&](std::int64_t c, const ApplyOutput(&outputs)[kTogether]) { store_outputs<Variant>(row, c, outputs); },
         [&](std::int64_t c, const ApplyOutput& output) {
             store_output<Variant, true, Variant::stream>(row, c, kWidth, output);
         });

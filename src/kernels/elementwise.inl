@@ -152,12 +152,13 @@ BNORM_INLINE void prefetch_streamed(const float* address) { prefetch_into_l2<3>(
 // Not with vectors of 16 bytes, four of which make a cache line.
 constexpr std::int64_t kTogether = kWidth == 4 ? 1 : 4;
 
-// The whole vectors from `column` on of up to `end`: output(c) computes one and store(c, output) stores it. Returns
-// where they end. `fetch` is an object, not a lambda: GCC drops calls of a function that does nothing but prefetch
-// unless it is always inlined.
-template <class Fetch, class Output, class Store>
+// The whole vectors from `column` on of up to `end`: output(c) computes one, store_output(c, output) stores it and
+// store_together(c, outputs) kTogether of them. Returns where they end. `fetch` is an object, not a lambda: GCC drops
+// calls of a function that does nothing but prefetch unless it is always inlined.
+template <class Fetch, class Output, class StoreTogether, class Store>
 BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t end, const Fetch& fetch,
-                                            const Output& output, const Store& store_output) {
+                                            const Output& output, const StoreTogether& store_together,
+                                            const Store& store_output) {
     for (; column + kTogether * kWidth <= end; column += kTogether * kWidth) {
         decltype(output(column)) outputs[kTogether];
         BNORM_UNROLL
@@ -165,10 +166,7 @@ BNORM_INLINE std::int64_t for_whole_vectors(std::int64_t column, std::int64_t en
             fetch(column + k * kWidth);
             outputs[k] = output(column + k * kWidth);
         }
-        BNORM_UNROLL
-        for (std::int64_t k = 0; k < kTogether; ++k) {
-            store_output(column + k * kWidth, outputs[k]);
-        }
+        store_together(column, outputs);
     }
     BNORM_NO_UNROLL
     for (; column + kWidth <= end; column += kWidth) {

@@ -88,6 +88,15 @@ BNORM_INLINE void store_output(const GradientApplyRow& row, std::int64_t column,
     store_lanes<kWhole, kStream>(row.dx + column, output.dx, lanes);
 }
 
+template <class Variant>
+BNORM_INLINE void store_outputs(const GradientApplyRow& row, std::int64_t column,
+                                const GradientApplyOutput (&outputs)[kTogether]) {
+    BNORM_UNROLL
+    for (std::int64_t k = 0; k < kTogether; ++k) {
+        store_output<Variant, true, Variant::stream>(row, column + k * kWidth, kWidth, outputs[k]);
+    }
+}
+
 template <class Variant, bool kWhole, bool kStream>
 BNORM_INLINE void gradient_apply_vector(const GradientApplyRow& row, std::int64_t column, std::int64_t lanes,
                                         const GradientApplyParameters& parameters) {
@@ -134,6 +143,9 @@ BNORM_INLINE std::int64_t gradient_apply_vectors(const GradientApplyRow& row, st
             const MaskBits of_vector = kWidth % 8 == 0 ? mask : mask_from<Variant::gate>(row.mask, c);
             mask = advance<Variant::gate>(mask, kWidth);
             return gradient_apply_output<Variant, true>(row, c, of_vector, kWidth, parameters(c));
+        },
+        [&](std::int64_t c, const GradientApplyOutput(&outputs)[kTogether]) {
+            store_outputs<Variant>(row, c, outputs);
         },
         [&](std::int64_t c, const GradientApplyOutput& output) {
             store_output<Variant, true, Variant::stream>(row, c, kWidth, output);
@@ -215,10 +227,7 @@ BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
             outputs[v] = gradient_apply_output<Variant, true>(
                 row, v * kWidth, mask_from<Variant::gate>(row.mask, v * kWidth), kWidth, parameters[v]);
         }
-        BNORM_UNROLL
-        for (std::int64_t v = 0; v < kTogether; ++v) {
-            store_output<Variant, true, Variant::stream>(row, v * kWidth, kWidth, outputs[v]);
-        }
+        store_outputs<Variant>(row, 0, outputs);
     }
 }
 
