@@ -50,8 +50,8 @@ void print_row(const bench::Shape& shape, const Row& row, bnorm_layout layout, c
     std::printf("| %s %s | %s | %s |", shape.layer.c_str(), shape.sizes().c_str(), row.name,
                 layout == BNORM_NCHW ? "NCHW" : "NHWC");
     for (const int threads : kThreads) {
-        const Schedule schedule =
-            make_schedule(geometry, row.workload, {threads, machine.l2_bytes, machine.last_level_bytes});
+        const Schedule schedule = make_schedule(
+            geometry, row.workload, {threads, machine.l2_bytes, machine.last_level_bytes, machine.store_bytes});
         const bench::Balance balance = bench::balance(geometry, row.workload, schedule);
         std::printf(" %.2f (%d: %.2f MiB) |", balance.slowest, schedule.threads, balance.bytes / (1 << 20));
     }
@@ -65,7 +65,8 @@ std::int64_t argument(int argc, char** argv, int index, std::int64_t otherwise) 
 } // namespace
 
 int main(int argc, char** argv) {
-    const Machine machine = {0, argument(argc, argv, 1, 1024) << 10, argument(argc, argv, 2, 32) << 20};
+    const std::int64_t last_level = argument(argc, argv, 2, 32) << 20;
+    const Machine machine = {0, argument(argc, argv, 1, 1024) << 10, last_level, last_level};
     std::printf(
         "Busiest thread against an even share (threads that the plan uses: what the busiest moves); L2 %lld KiB, "
         "last-level cache %lld MiB.\n\n",

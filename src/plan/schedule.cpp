@@ -329,13 +329,20 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
 // Outputs go past the cache from this many bytes on. Several cores move more through the cache than memory takes until
 // the tensors fit badly; where they are read again that is sooner, the more so if others share the cache. One core
 // writes faster past it, from half of what it holds on where tensors are read again, which then need not give way to
-// outputs.
+// outputs. Past L2 already on some machines: what training writes is kept for its backward pass, so that the same
+// memory is not written again while a cache remembers it. What inference writes is.
 std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
-    const bool reads_again = workload.reductions > 0;
+    const bool trains = workload.reductions > 0;
+    std::int64_t limit = 0;
     if (threads > 1) {
-        return reads_again ? machine.last_level_bytes * 3 / 4 : machine.last_level_bytes * 7 / 8;
+        limit = trains ? machine.store_bytes * 3 / 4 : machine.store_bytes * 7 / 8;
+    } else {
+        limit = trains ? machine.store_bytes / 2 : machine.store_bytes * 2 / 3;
     }
-    return reads_again ? machine.last_level_bytes / 2 : machine.last_level_bytes * 2 / 3;
+    if (trains && machine.past_l2) {
+        limit = std::min(limit, threads > 1 ? machine.l2_bytes * threads * 7 / 8 : machine.l2_bytes * 9 / 8);
+    }
+    return limit;
 }
 
 // Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it

@@ -27,6 +27,8 @@ struct Machine {
     int threads;
     std::int64_t l2_bytes;
     std::int64_t last_level_bytes;
+    std::int64_t store_bytes; // of it: up to which outputs that are soon written again stay there
+    bool past_l2 = false;     // whether outputs that are not soon written again are best stored past all caches
 };
 
 enum class Strategy { by_channels, by_parts };

@@ -16,10 +16,12 @@ const CpuFeatures& cpu_features();
 
 struct CacheSizes {
     std::int64_t l2;         // bytes, of one core
-    std::int64_t last_level; // bytes, shared
+    std::int64_t last_level; // bytes, shared: what a few cores can expect to find in it
+    std::int64_t for_stores; // bytes, shared: up to which what they write again and again stays in it
+    bool past_l2;            // whether what is not written again soon is best stored past all caches, if not in L2
 };
 
-// As the CPU tells; where it does not, sizes that are common.
+// From what the CPU tells; where it does not, sizes that are common.
 const CacheSizes& cache_sizes();
 
 } // namespace bnorm::runtime

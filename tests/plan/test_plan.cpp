@@ -74,7 +74,9 @@ constexpr Workload kTraining = {1, true, 3, 1, 2};
 constexpr Workload kBackward = {2, true, 5, 2, 3};
 constexpr Workload kBackwardSaved = {1, true, 5, 2, 3}; // as an execution with saved statistics runs it
 constexpr Workload kInference = {0, true, 3, 1, 2, true};
-constexpr Machine machine(int threads) { return {threads, std::int64_t{1} << 20, std::int64_t{32} << 20}; }
+constexpr Machine machine(int threads) {
+    return {threads, std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20};
+}
 
 } // namespace
 
@@ -234,6 +236,23 @@ TEST_CASE("outputs bypass the cache where that is faster") {
 
 // Again 32 MiB. Backward of 8x256x28x28 moves 18.4 MiB; fetched ahead as if x and dy came from memory, it took 1.05 to
 // 1.3 times as long.
+TEST_CASE("where a store that misses L2 waits for its line, training writes past all caches, inference does not") {
+    constexpr std::int64_t kMebi = std::int64_t{1} << 20;
+    const auto streams = [](const Workload& workload, std::int64_t channels, int threads) {
+        const Machine machine = {threads, 2 * kMebi, 128 * kMebi, 64 * kMebi, true};
+        return make_schedule(geometry_of({BNORM_NHWC, 1, channels, 784}), workload, machine).stream;
+    };
+    // 256 channels are 0.8 MB; one thread has 2 MiB of L2, two have 4.
+    CHECK(!streams(kTraining, 256, 1));
+    CHECK(streams(kBackward, 256, 1));
+    CHECK(!streams(kBackward, 256, 2));
+    CHECK(streams(kTraining, 640, 1));
+    CHECK(streams(kTraining, 640, 2));
+    CHECK(!streams(kInference, 4096, 1));
+    CHECK(streams(kInference, 32 * 256, 1));
+    CHECK(streams(kTraining, 32 * 256, 64)); // what 64 cores have of L2 is more than outputs keep of the last level
+}
+
 TEST_CASE("columns count as from memory by all that an operation moves, planes by what it reduces") {
     constexpr Workload kBackwardResidual = {1, true, 5, 2, 4};
     constexpr Workload kMoments = {1, false, 0, 1, 1};
