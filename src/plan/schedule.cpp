@@ -296,13 +296,21 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     }
 }
 
-// As many channels as stay in half of L2 between the passes, but at least four items a thread. Short planes that are in
-// cache anyway were fastest with an eighth.
+// What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth. Where a
+// core fetches the next slab from a distant last level while it stores past all caches, both slabs take half.
+std::int64_t slab_limit(const Geometry& geometry, const Schedule& schedule, const Machine& machine) {
+    if (has_short_planes(geometry) && !schedule.prefetch) {
+        return machine.l2_bytes / 8;
+    }
+    return machine.l2_bytes / (schedule.prefetch && machine.past_l2 ? 4 : 2);
+}
+
+// As many channels as stay in L2 between the passes, but at least four items a thread.
 std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                            const Machine& machine) {
     const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
-    const std::int64_t slab_bytes = machine.l2_bytes / (has_short_planes(geometry) && !schedule.prefetch ? 8 : 2);
-    std::int64_t channels = std::clamp<std::int64_t>(slab_bytes / channel_bytes, 1, kMaxSlabChannels);
+    std::int64_t channels =
+        std::clamp<std::int64_t>(slab_limit(geometry, schedule, machine) / channel_bytes, 1, kMaxSlabChannels);
     if (schedule.threads > 1) {
         channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));
     }
@@ -362,6 +370,21 @@ bool probes_caches(const Geometry& geometry, const Workload& workload, const Sch
     const bool follows = geometry.kind == MatrixKind::planes && (geometry.rows == 1 || has_short_planes(geometry));
     return workload.reductions > 0 && !schedule.from_memory && !follows &&
            geometry.elements() * kElementBytes >= kLeastBytes;
+}
+
+// Whether the next slab is fetched while one is applied. Hardware follows long planes through the last-level cache by
+// itself, but not many short ones. Where outputs are stored past L2, long planes come faster so, too; forward with a
+// residual, which is not fetched then, does not.
+bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
+                       const Machine& machine, std::int64_t cached_bytes) {
+    if (schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes)) {
+        return true;
+    }
+    const bool backward = workload.cached_tensors > 1;
+    const std::int64_t least_plane = backward ? 257 : 2048;
+    return machine.past_l2 && workload.reductions > 0 && (backward || workload.streams == 2) &&
+           geometry.kind == MatrixKind::planes && geometry.columns_per_channel >= least_plane &&
+           cached_bytes > 2 * machine.l2_bytes;
 }
 
 // Planes that end within a cache line are best written together with their neighbours, and so are short ones; in cache
@@ -440,8 +463,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.from_memory = comes_from_memory(geometry, workload, bytes, cached_bytes, machine.last_level_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
     schedule.probes = probes_caches(geometry, workload, schedule);
-    // Hardware follows long planes through the last-level cache by itself, but not many short ones.
-    schedule.prefetch = schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
+    schedule.prefetch = fetches_next_slab(geometry, workload, schedule, machine, cached_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule.planes_together = applies_planes_together(geometry, schedule);

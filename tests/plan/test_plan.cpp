@@ -253,6 +253,31 @@ TEST_CASE("where a store that misses L2 waits for its line, training writes past
     CHECK(streams(kTraining, 32 * 256, 64)); // what 64 cores have of L2 is more than outputs keep of the last level
 }
 
+TEST_CASE("the next slab is fetched where it comes faster, in slabs of which two take half of L2") {
+    constexpr std::int64_t kMebi = std::int64_t{1} << 20;
+    const auto schedule = [](const Workload& workload, std::int64_t channels, std::int64_t plane, bool past_l2) {
+        const Machine machine = {1, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
+        return make_schedule(geometry_of({BNORM_NCHW, 8, channels, plane}), workload, machine);
+    };
+    constexpr Workload kTrainingResidual = {1, true, 3, 1, 3};
+    CHECK(!schedule(kBackwardSaved, 256, 784, false).prefetch);
+    CHECK(schedule(kBackwardSaved, 256, 784, true).prefetch);
+    CHECK(!schedule(kBackwardSaved, 1024, 196, true).prefetch);
+    CHECK(!schedule(kTraining, 256, 784, true).prefetch);
+    CHECK(schedule(kTraining, 64, 3136, true).prefetch);
+    CHECK(!schedule(kTrainingResidual, 64, 3136, true).prefetch);
+    CHECK(!schedule(kInference, 64, 3136, true).prefetch);
+    CHECK(!schedule(kBackwardSaved, 64, 784, true).prefetch); // 3.2 MB of x and dy
+
+    const auto slab_bytes = [&](bool past_l2) {
+        return schedule(kBackwardSaved, 256, 784, past_l2).channels_per_item * 8 * 784 * 4 * 2;
+    };
+    CHECK(slab_bytes(false) > kMebi / 2);
+    CHECK(slab_bytes(false) <= kMebi);
+    CHECK(slab_bytes(true) > kMebi / 4);
+    CHECK(slab_bytes(true) <= kMebi / 2);
+}
+
 TEST_CASE("columns count as from memory by all that an operation moves, planes by what it reduces") {
     constexpr Workload kBackwardResidual = {1, true, 5, 2, 4};
     constexpr Workload kMoments = {1, false, 0, 1, 1};
