@@ -107,21 +107,22 @@ struct FetchAhead {
 
     BNORM_MEMBER void operator()(std::int64_t column) const {
         prefetch_ahead(row.x + column, task.ahead);
-        if (Variant::residual) {
-            prefetch_ahead<kResidualTimes>(row.residual + column, task.residual_ahead);
+        if (Variant::residual && task.residual_ahead != 0) {
+            prefetch_into_l2<kResidualTimes>(row.residual + column + task.residual_ahead, task.ask_again);
         }
     }
 };
 
 template <class Variant>
 struct FetchStreamed {
+    const Apply& task;
     const ApplyRow& row;
 
     BNORM_MEMBER void operator()(std::int64_t column) const {
         if (Variant::stream) {
-            prefetch_streamed(row.x + column);
+            prefetch_streamed(row.x + column, task.ask_again);
             if (Variant::residual) {
-                prefetch_streamed(row.residual + column);
+                prefetch_streamed(row.residual + column, task.ask_again);
             }
         }
     }
@@ -198,7 +199,7 @@ BNORM_INLINE void apply_rest_of_row(const Apply& task, const ApplyRow& row) {
         return apply_parameters<Variant, Pattern::periodic>(task, column);
     };
     const std::int64_t c =
-        apply_vectors<Variant>(row, kFirst * kWidth, task.columns, FetchStreamed<Variant>{row}, parameters);
+        apply_vectors<Variant>(row, kFirst * kWidth, task.columns, FetchStreamed<Variant>{task, row}, parameters);
     if (c < task.columns) {
         apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
     }
@@ -221,7 +222,7 @@ BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
         const ApplyRow row = apply_row(task, r);
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kVectors; v += kTogether) {
-            apply_vectors<Variant>(row, v * kWidth, (v + kTogether) * kWidth, FetchStreamed<Variant>{row},
+            apply_vectors<Variant>(row, v * kWidth, (v + kTogether) * kWidth, FetchStreamed<Variant>{task, row},
                                    [&](std::int64_t c) { return parameters[c / kWidth]; });
         }
         if (kRest) {

@@ -134,17 +134,18 @@ BNORM_INLINE F32 load_gated(const float* address, std::int64_t lanes, Mask passe
     return gated<kGate>(in_register(load_lanes<kWhole>(address, lanes)), passed, parameter);
 }
 
-template <int kTimes = 1>
 BNORM_INLINE void prefetch_ahead(const float* address, std::int64_t ahead) {
     if (ahead != 0) {
-        prefetch_into_l2<kTimes>(address + ahead);
+        prefetch_into_l2(address + ahead);
     }
 }
 
 // Rows of columns whose outputs bypass the cache: inputs are fetched so many elements (8 KiB) ahead. Hardware alone, or
-// asked once, fetched less.
+// asked once, fetched less on some CPUs.
 constexpr std::int64_t kStreamedAhead = 2048;
-BNORM_INLINE void prefetch_streamed(const float* address) { prefetch_into_l2<3>(address + kStreamedAhead); }
+BNORM_INLINE void prefetch_streamed(const float* address, bool again) {
+    prefetch_into_l2<3>(address + kStreamedAhead, again);
+}
 
 // How many vectors are computed before the first of them is stored. A load whose address agrees with an earlier store's
 // in the lower 12 bits waits for it, and tensors that follow each other on the heap tend to start 64 bytes apart in

@@ -112,9 +112,9 @@ struct FetchBothStreamed {
 
     BNORM_MEMBER void operator()(std::int64_t column) const {
         if (Variant::stream && task.prefetch) {
-            prefetch_streamed(row.dy + column);
+            prefetch_streamed(row.dy + column, task.ask_again);
             if (Variant::reads_x) {
-                prefetch_streamed(row.x + column);
+                prefetch_streamed(row.x + column, task.ask_again);
             }
         }
     }

@@ -77,6 +77,7 @@ struct Apply {
     float activation_parameter;
     std::int64_t ahead;
     std::int64_t residual_ahead;
+    bool ask_again; // whether what is fetched from memory is asked for several times
 };
 
 // sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten. gradient_fixed
@@ -130,6 +131,7 @@ struct GradientApply {
     float activation_parameter;
     std::int64_t ahead; // as in Apply
     bool prefetch;      // periodic: whether dy and x come from memory
+    bool ask_again;     // as in Apply
 };
 
 // The f32 number that is subtracted from x before anything is multiplied is the mean, rounded: near the mean the

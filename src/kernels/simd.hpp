@@ -343,6 +343,15 @@ BNORM_INLINE void prefetch_into_l2(const void* address) {
     }
 }
 
+// As prefetch_into_l2<kTimes>, or once.
+template <int kTimes>
+BNORM_INLINE void prefetch_into_l2(const void* address, bool again) {
+    prefetch_into_l2(address);
+    if (kWidth == 16 && again) {
+        prefetch_into_l2<kTimes - 1>(address);
+    }
+}
+
 } // namespace
 } // namespace bnorm::kernels
 

@@ -44,6 +44,7 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
     // The next image's, which is read for the first time: a uniform kernel goes on to it itself; planes are taken image
     // by image, the last first.
     task.residual_ahead = ahead == 0 ? 0 : (planes ? -task.residual_stride : task.residual_stride);
+    task.ask_again = execution_.passes.schedule.ask_again;
     task.activation_parameter = execution_.problem.activation_parameter;
 
     const kernels::KernelTable& kernels = execution_.passes.kernels;

@@ -132,6 +132,7 @@ kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& 
     task.offset = coefficients[kOffset];
     task.activation_parameter = execution_.problem.activation_parameter;
     task.prefetch = execution_.passes.schedule.from_memory; // what only was cold, the sums have brought into a cache
+    task.ask_again = execution_.passes.schedule.ask_again;
     return task;
 }
 

@@ -463,6 +463,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.from_memory = comes_from_memory(geometry, workload, bytes, cached_bytes, machine.last_level_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
     schedule.probes = probes_caches(geometry, workload, schedule);
+    schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time
     schedule.prefetch = fetches_next_slab(geometry, workload, schedule, machine, cached_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {

@@ -55,6 +55,7 @@ struct Schedule {
     bool past_cache = false;   // whether it is larger than the last-level cache
     bool probes = false;       // whether an execution finds out if what is reduced comes from memory all the same
     bool prefetch = false;     // whether the next slab is fetched while one is applied
+    bool ask_again = false;    // whether an elementwise pass asks several times for what it fetches from memory
     bool joins_passes = false; // columns: whether what sums read is best applied at once, if it need not wait for them
     bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
 

@@ -268,6 +268,8 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of which two
     CHECK(!schedule(kTrainingResidual, 64, 3136, true).prefetch);
     CHECK(!schedule(kInference, 64, 3136, true).prefetch);
     CHECK(!schedule(kBackwardSaved, 64, 784, true).prefetch); // 3.2 MB of x and dy
+    CHECK(schedule(kTraining, 64, 784, false).ask_again);
+    CHECK(!schedule(kTraining, 64, 784, true).ask_again);
 
     const auto slab_bytes = [&](bool past_l2) {
         return schedule(kBackwardSaved, 256, 784, past_l2).channels_per_item * 8 * 784 * 4 * 2;
