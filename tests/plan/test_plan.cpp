@@ -249,8 +249,8 @@ TEST_CASE("where a store that misses L2 waits for its line, training writes past
     CHECK(streams(kTraining, 640, 1));
     CHECK(streams(kTraining, 640, 2));
     CHECK(!streams(kInference, 4096, 1));
-    CHECK(streams(kInference, 32 * 256, 1));
-    CHECK(streams(kTraining, 32 * 256, 64)); // what 64 cores have of L2 is more than outputs keep of the last level
+    CHECK(streams(kInference, 8192, 1));
+    CHECK(streams(kTraining, 8192, 64)); // what 64 cores have of L2 is more than outputs keep of the last level
 }
 
 TEST_CASE("the next slab is fetched where it comes faster, in slabs of which two take half of L2") {
