@@ -45,13 +45,13 @@ void print_header() {
     std::printf("\n");
 }
 
-void print_row(const bench::Shape& shape, const Row& row, bnorm_layout layout, const Machine& machine) {
+void print_row(const bench::Shape& shape, const Row& row, bnorm_layout layout, Machine machine) {
     const Geometry geometry = geometry_of(row.operation, layout, shape);
     std::printf("| %s %s | %s | %s |", shape.layer.c_str(), shape.sizes().c_str(), row.name,
                 layout == BNORM_NCHW ? "NCHW" : "NHWC");
     for (const int threads : kThreads) {
-        const Schedule schedule = make_schedule(
-            geometry, row.workload, {threads, machine.l2_bytes, machine.last_level_bytes, machine.store_bytes});
+        machine.threads = threads;
+        const Schedule schedule = make_schedule(geometry, row.workload, machine);
         const bench::Balance balance = bench::balance(geometry, row.workload, schedule);
         std::printf(" %.2f (%d: %.2f MiB) |", balance.slowest, schedule.threads, balance.bytes / (1 << 20));
     }

@@ -72,22 +72,21 @@ BNORM_INLINE void store_output(const ApplyRow& row, std::int64_t column, std::in
 // cores wait for each of the latter.
 template <class Variant>
 BNORM_INLINE void store_outputs(const ApplyRow& row, std::int64_t column, const ApplyOutput (&outputs)[kTogether]) {
-    if (Variant::mask && kTogether > 1) {
+    if (kTogether == 1) {
+        store_output<Variant, true, Variant::stream>(row, column, kWidth, outputs[0]);
+        return;
+    }
+    if (Variant::mask) {
         std::uint64_t passed = 0;
         BNORM_UNROLL
         for (std::int64_t k = 0; k < kTogether; ++k) {
             passed |= static_cast<std::uint64_t>(outputs[k].passed) << (k * kWidth);
         }
         __builtin_memcpy(row.mask + static_cast<std::uint64_t>(column) / 8, &passed, kTogether * kWidth / 8);
-        BNORM_UNROLL
-        for (std::int64_t k = 0; k < kTogether; ++k) {
-            store_lanes<true, Variant::stream>(row.y + column + k * kWidth, outputs[k].y, kWidth);
-        }
-        return;
     }
     BNORM_UNROLL
     for (std::int64_t k = 0; k < kTogether; ++k) {
-        store_output<Variant, true, Variant::stream>(row, column + k * kWidth, kWidth, outputs[k]);
+        store_lanes<true, Variant::stream>(row.y + column + k * kWidth, outputs[k].y, kWidth);
     }
 }
 

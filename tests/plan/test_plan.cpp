@@ -234,8 +234,6 @@ TEST_CASE("outputs bypass the cache where that is faster") {
     }
 }
 
-// Again 32 MiB. Backward of 8x256x28x28 moves 18.4 MiB; fetched ahead as if x and dy came from memory, it took 1.05 to
-// 1.3 times as long.
 TEST_CASE("where a store that misses L2 waits for its line, training writes past all caches, inference does not") {
     constexpr std::int64_t kMebi = std::int64_t{1} << 20;
     const auto streams = [](const Workload& workload, std::int64_t channels, int threads) {
@@ -280,6 +278,8 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of which two
     CHECK(slab_bytes(true) <= kMebi / 2);
 }
 
+// Again 32 MiB. Backward of 8x256x28x28 moves 18.4 MiB; fetched ahead as if x and dy came from memory, it took 1.05 to
+// 1.3 times as long.
 TEST_CASE("columns count as from memory by all that an operation moves, planes by what it reduces") {
     constexpr Workload kBackwardResidual = {1, true, 5, 2, 4};
     constexpr Workload kMoments = {1, false, 0, 1, 1};
