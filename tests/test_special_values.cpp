@@ -73,6 +73,68 @@ TEST_CASE("two infinities in different blocks: their mean is infinite, or NaN if
     }
 }
 
+namespace {
+
+// A value of a channel of some kind: ordinary ones, and what makes a kernel sum a channel again in another way.
+float unusual_value(std::int64_t kind, std::int64_t position, std::int64_t spatial) {
+    const auto noise = static_cast<float>(std::sin(static_cast<double>(31 * position + 7 * kind)));
+    switch (kind) {
+    case 1: return 3.0F;
+    case 2: return 1e6F + noise;
+    case 3: return position == spatial / 2 ? 1e6F : noise; // an outlier
+    case 4: return position == spatial / 3 ? kInf : noise;
+    case 5: return position == 0 ? kNaN : noise;
+    case 6: return 1e30F * noise; // whose squares overflow
+    case 7: return 1e-30F * noise;
+    case 8: return position == 0 ? 1000.0F : 1.0F + 0.001F * noise; // a first element far from the mean
+    default: return noise;
+    }
+}
+
+struct ChannelMoments {
+    std::vector<double> mean;
+    std::vector<double> m2;
+};
+
+// kinds[c] is what channel c consists of.
+ChannelMoments moments_of_kinds(std::int64_t batch, std::int64_t spatial, const std::vector<std::int64_t>& kinds) {
+    const auto channels = static_cast<std::int64_t>(kinds.size());
+    Tensor x({BNORM_NCHW, batch, channels, spatial});
+    for (std::int64_t n = 0; n < batch; ++n) {
+        for (std::int64_t c = 0; c < channels; ++c) {
+            for (std::int64_t s = 0; s < spatial; ++s) {
+                x(n, c, s) = unusual_value(kinds[static_cast<std::size_t>(c)], s + n, spatial);
+            }
+        }
+    }
+    ChannelMoments result = {std::vector<double>(kinds.size()), std::vector<double>(kinds.size())};
+    double count = 0;
+    const bnorm_moments_args args = {x.data(), &count, result.mean.data(), result.m2.data()};
+    REQUIRE_OK(bnorm_moments(Plan(problem_of(BNORM_MOMENTS, x.shape())), &args));
+    return result;
+}
+
+bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+} // namespace
+
+TEST_CASE("channels of few elements, which NCHW kernels sum several of at once, have the moments of each alone") {
+    const std::vector<std::int64_t> together = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 4, 2, 10, 8, 3, 7, 1};
+    for (const std::int64_t batch : {1, 2, 4}) {
+        for (const std::int64_t spatial : {1, 15, 49, 64, 100, 127, 128, 196, 250, 400, 784, 1024, 1100}) {
+            const ChannelMoments all = moments_of_kinds(batch, spatial, together);
+            for (std::size_t c = 0; c < together.size(); ++c) {
+                INFO("batch ", batch, ", spatial ", spatial, ", kind ", together[c]);
+                // The last of three is fewer than any ISA takes at once.
+                const ChannelMoments alone = moments_of_kinds(batch, spatial, {11, 12, together[c]});
+                CHECK(same(all.mean[c], alone.mean[2]));
+                CHECK(same(all.m2[c], alone.m2[2]));
+                CHECK_FALSE(all.m2[c] < 0.0);
+            }
+        }
+    }
+}
+
 TEST_CASE("activations at kinks, NaN, infinities, zeros of both signs") {
     const float inputs[] = {0.0F, -0.0F, 1.5F, -1.5F, 1e-45F, -1e-45F, kInf, -kInf, kNaN, 1.4999999F, 100.0F};
     constexpr std::int64_t kCount = 11;

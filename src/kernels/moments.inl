@@ -139,39 +139,63 @@ struct Rows {
     double count() const { return static_cast<double>(rows * columns); }
 };
 
-// The mean of up to eight whole vectors of kLanes. Their number is a power of two, so that equal values give K exactly.
-BNORM_INLINE float sample_mean(const Rows& block) {
+// Up to eight whole vectors of kLanes, spread evenly over a block. Their number is a power of two, so that the mean of
+// equal values is exact.
+struct Samples {
+    std::int64_t count; // none: there is no whole vector
+    std::int64_t vectors_per_row;
+    std::int64_t rows_per_step; // whole ones, and
+    std::int64_t vectors_per_step;
+};
+
+// Where blocks are alike, once for all of them: divisions take longer than the samples.
+BNORM_INLINE Samples samples_of(const Rows& block) {
     const std::int64_t per_row = block.columns / kLanes;
     const std::int64_t vectors = block.rows * per_row;
     if (vectors == 0) {
-        return block.x[0];
+        return {0, 0, 0, 0};
     }
-    std::int64_t samples = kGroup;
-    std::int64_t step = vectors / kGroup;
-    while (samples > vectors) {
-        samples /= 2;
-        step = vectors / samples;
+    std::int64_t count = kGroup;
+    while (count > vectors) {
+        count /= 2;
     }
+    const std::int64_t step = vectors / count;
     const std::int64_t rows_per_step = step / per_row;
-    const std::int64_t vectors_per_step = step - rows_per_step * per_row;
-    F32 sums[kLanes / kWidth];
+    return {count, per_row, rows_per_step, step - rows_per_step * per_row};
+}
+
+// Of so many channels, one after the other in each row.
+template <std::int64_t kChannels>
+BNORM_INLINE void sample_means(const Rows& first, const Samples& samples, float (&means)[kChannels]) {
+    F32 sums[kChannels][kLanes / kWidth];
     BNORM_UNROLL
-    for (F32& sum : sums) {
-        sum = F32(0.0F);
-    }
-    const float* row = block.x;
-    std::int64_t vector = 0; // within the row
-    for (std::int64_t i = 0; i < samples; ++i) {
+    for (auto& channel : sums) {
         BNORM_UNROLL
-        for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-            sums[lane / kWidth] = sums[lane / kWidth] + load(row + vector * kLanes + lane);
+        for (F32& sum : channel) {
+            sum = F32(0.0F);
         }
-        vector += vectors_per_step;
-        const bool past = vector >= per_row;
-        vector -= past ? per_row : 0;
-        row += (rows_per_step + (past ? 1 : 0)) * block.row_stride;
     }
-    return sum_vectors(sums) / static_cast<float>(samples * kLanes);
+    const float* row = first.x;
+    std::int64_t vector = 0; // within the row of a channel
+    for (std::int64_t i = 0; i < samples.count; ++i) {
+        BNORM_UNROLL
+        for (std::int64_t k = 0; k < kChannels; ++k) {
+            const float* sample = row + k * first.columns + vector * kLanes;
+            BNORM_UNROLL
+            for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
+                sums[k][lane / kWidth] = sums[k][lane / kWidth] + load(sample + lane);
+            }
+        }
+        vector += samples.vectors_per_step;
+        const bool past = vector >= samples.vectors_per_row;
+        vector -= past ? samples.vectors_per_row : 0;
+        row += (samples.rows_per_step + (past ? 1 : 0)) * first.row_stride;
+    }
+    BNORM_UNROLL
+    for (std::int64_t k = 0; k < kChannels; ++k) {
+        means[k] = samples.count == 0 ? first.x[k * first.columns]
+                                      : sum_vectors(sums[k]) / static_cast<float>(samples.count * kLanes);
+    }
 }
 
 constexpr std::int64_t kStepElements = kGroup * kLanes;
@@ -350,20 +374,25 @@ BNORM_RARE Moments moments_in_f64(const Rows& block) {
     return {mean + rest / block.count(), m2 > 0.0 ? m2 : 0.0};
 }
 
-// Every d and d*d in f64. With an element as the shift, equal values give M2 = 0, and cancellation costs no more than
-// n*2^-53; with the rounded mean it costs nothing.
-BNORM_RARE Moments moments_around(const Rows& block, float around) {
+struct ExactSums {
+    LaneTotals s1;
+    LaneTotals s2;
+};
+
+// Every d and d*d in f64.
+BNORM_INLINE ExactSums sum_exact(const Rows& block, float around) {
     const ExactShift shift{F32(around)};
-    LaneTotals s1, s2;
-    clear(s1);
-    clear(s2);
+    ExactSums sums;
+    clear(sums.s1);
+    clear(sums.s2);
     for (std::int64_t row = 0; row < block.rows; ++row) {
         const float* x = block.x + row * block.row_stride;
         std::int64_t i = 0;
         for (; i + kLanes <= block.columns; i += kLanes) {
             BNORM_UNROLL
             for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-                add_exact(s1, s2, lane, load_widened(x + i + lane), load_widened(x + i + lane + kWidthF64), shift);
+                add_exact(sums.s1, sums.s2, lane, load_widened(x + i + lane), load_widened(x + i + lane + kWidthF64),
+                          shift);
             }
         }
         BNORM_UNROLL
@@ -371,11 +400,18 @@ BNORM_RARE Moments moments_around(const Rows& block, float around) {
             const std::int64_t rest = block.columns - i - lane;
             const std::int64_t lanes = rest < 0 ? 0 : rest < kWidth ? rest : kWidth;
             const F32 values = blend_first(load_first(x + i + lane, lanes), F32(around), lanes);
-            add_exact(s1, s2, lane, widen_low(values), widen_high(values), shift);
+            add_exact(sums.s1, sums.s2, lane, widen_low(values), widen_high(values), shift);
         }
     }
-    const double sum = sum_lanes(s1);
-    const double m2 = sum_lanes(s2) - sum * sum / block.count();
+    return sums;
+}
+
+// With an element as the shift, equal values give M2 = 0, and cancellation costs no more than n*2^-53; with the rounded
+// mean it costs nothing.
+BNORM_RARE Moments moments_around(const Rows& block, float around) {
+    const ExactSums sums = sum_exact(block, around);
+    const double sum = sum_lanes(sums.s1);
+    const double m2 = sum_lanes(sums.s2) - sum * sum / block.count();
     if (m2 - m2 == 0.0) {
         return {static_cast<double>(around) + sum / block.count(), m2 > 0.0 ? m2 : 0.0};
     }
@@ -395,22 +431,15 @@ BNORM_INLINE Moments close_block(const Rows& block, float shift, const LaneSums&
     return moments_around(block, static_cast<float>(mean));
 }
 
-BNORM_INLINE Moments moments_of_channel(const Rows& block, const Course& course) {
+BNORM_INLINE Moments moments_of_channel(const Rows& block, const Samples& samples, const Course& course) {
     if (block.rows * block.columns < kFewElements) {
         return moments_around(block, block.x[0]);
     }
-    const float shift = sample_mean(block);
+    float shifts[1];
+    sample_means(block, samples, shifts);
+    const float shift = shifts[0];
     return course.planes != 0 ? close_block(block, shift, sum_rows_ahead(block, course, F32(shift)))
                               : close_block(block, shift, sum_rows(block, F32(shift), NothingAhead()));
-}
-
-BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                                  std::int64_t channels, const Course& course, double* mean, double* m2) {
-    for (std::int64_t channel = 0; channel < channels; ++channel) {
-        const Moments moments = moments_of_channel({x + channel * columns, rows, row_stride, columns}, course);
-        mean[channel] = moments.mean;
-        m2[channel] = moments.m2;
-    }
 }
 
 } // namespace

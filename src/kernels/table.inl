@@ -3,12 +3,12 @@
 #define BNORM_KERNELS_TABLE_INL
 
 #include "kernels/apply.inl"
+#include "kernels/channel_moments.inl"
 #include "kernels/channels.inl"
 #include "kernels/column_moments.inl"
 #include "kernels/gradient_apply.inl"
 #include "kernels/gradient_fixed.inl"
 #include "kernels/gradient_sums.inl"
-#include "kernels/moments.inl"
 
 namespace bnorm::kernels {
 namespace {

@@ -1,0 +1,142 @@
+// Mean and M2 of several channels, each of which lies uniform: one after the other, or as many small ones at once as a
+// vector has f64 lanes. At once, the same sums in the same order take fewer instructions: the lanes of all of them are
+// summed, and their blocks closed, by vectors.
+#ifndef BNORM_KERNELS_CHANNEL_MOMENTS_INL
+#define BNORM_KERNELS_CHANNEL_MOMENTS_INL
+
+#include "kernels/moments.inl"
+
+namespace bnorm::kernels {
+namespace {
+
+// The most elements of a small channel. Larger ones hide the rest behind their sums; those of several images come from
+// memory in a worse order where the shifts of all are sampled first.
+constexpr std::int64_t kSmallPlane = 1024;
+constexpr std::int64_t kSmallPlanes = 400;
+
+constexpr bool is_small(std::int64_t rows, std::int64_t columns) {
+    return rows * columns <= (rows == 1 ? kSmallPlane : kSmallPlanes);
+}
+
+BNORM_INLINE Rows channel_of(const Rows& first, std::int64_t channel) {
+    return {first.x + channel * first.columns, first.rows, first.row_stride, first.columns};
+}
+
+// Each channel's lanes folded to one vector.
+struct ChannelSums {
+    F64 s1[kWidthF64];
+    F64 s2[kWidthF64];
+    alignas(64) double shifts[kWidthF64];
+};
+
+// Of all channels, one a lane.
+struct ClosedChannels {
+    F64 mean;
+    F64 m2;
+    F64 square; // s2
+};
+
+BNORM_INLINE ClosedChannels close(double count, const ChannelSums& sums) {
+    const F64 n(count);
+    const F64 sum = sum_halves_of_each(sums.s1);
+    const F64 square = sum_halves_of_each(sums.s2);
+    return {load(sums.shifts) + sum / n, square - sum * sum / n, square};
+}
+
+// again(k) for each channel that is not accepted.
+template <class Again>
+BNORM_INLINE void replace_others(std::uint32_t accepted, const Again& again, double* mean, double* m2) {
+    constexpr std::uint32_t kAll = (1U << kWidthF64) - 1U;
+    if ((accepted & kAll) == kAll) {
+        return;
+    }
+    BNORM_NO_UNROLL
+    for (std::int64_t k = 0; k < kWidthF64; ++k) {
+        if ((accepted >> k & 1U) == 0) {
+            const Moments moments = again(k);
+            mean[k] = moments.mean;
+            m2[k] = moments.m2;
+        }
+    }
+}
+
+// As moments_around each channel's first element.
+BNORM_RARE void exact_moments_of_channels(const Rows& first, double* mean, double* m2) {
+    ChannelSums sums;
+    BNORM_NO_UNROLL
+    for (std::int64_t k = 0; k < kWidthF64; ++k) {
+        const Rows block = channel_of(first, k);
+        const ExactSums exact = sum_exact(block, block.x[0]);
+        sums.s1[k] = fold_vectors(exact.s1.parts);
+        sums.s2[k] = fold_vectors(exact.s2.parts);
+        sums.shifts[k] = static_cast<double>(block.x[0]);
+    }
+    const ClosedChannels closed = close(first.count(), sums);
+    store(mean, closed.mean);
+    store(m2, xsimd::select(closed.m2 > F64(0.0), closed.m2, F64(0.0)));
+    const auto again = [&](std::int64_t k) { return moments_in_f64(channel_of(first, k)); };
+    replace_others(bits(closed.m2 - closed.m2 == F64(0.0)), again, mean, m2);
+}
+
+// As close_block.
+BNORM_INLINE std::uint32_t accepted_channels(double n, const ClosedChannels& closed, const F32 (&largest)[kWidthF64]) {
+    alignas(64) double squares[kWidthF64];
+    store(squares, closed.square);
+    std::uint32_t accepted = bits(closed.square <= F64(kMaxCancellation) * closed.m2) &
+                             bits(closed.square < F64(kInfinity)) & bits(closed.square >= F64(n * kMinMeanSquare));
+    BNORM_NO_UNROLL
+    for (std::int64_t k = 0; k < kWidthF64; ++k) {
+        const F32 most(static_cast<float>(kMaxGroupShare * squares[k]));
+        accepted &= bits(largest[k] > most) == 0 ? ~0U : ~(1U << k);
+    }
+    return accepted;
+}
+
+// As close_block of each channel.
+BNORM_RARE void moments_of_channels(const Rows& first, const Samples& samples, double* mean, double* m2) {
+    ChannelSums sums;
+    F32 largest[kWidthF64];
+    float shifts[kWidthF64]; // of all before any sums, which would wait for their own channel's
+    sample_means(first, samples, shifts);
+    BNORM_NO_UNROLL
+    for (std::int64_t k = 0; k < kWidthF64; ++k) {
+        const LaneSums lanes = sum_rows(channel_of(first, k), F32(shifts[k]), NothingAhead());
+        sums.s1[k] = fold_vectors(lanes.s1.parts);
+        sums.s2[k] = fold_vectors(lanes.s2.parts);
+        sums.shifts[k] = static_cast<double>(shifts[k]);
+        largest[k] = lanes.largest;
+    }
+    const ClosedChannels closed = close(first.count(), sums);
+    store(mean, closed.mean);
+    store(m2, closed.m2);
+    const auto again = [&](std::int64_t k) {
+        return moments_around(channel_of(first, k), static_cast<float>(mean[k]));
+    };
+    replace_others(accepted_channels(first.count(), closed, largest), again, mean, m2);
+}
+
+BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
+                                  std::int64_t channels, const Course& course, double* mean, double* m2) {
+    const Rows first = {x, rows, row_stride, columns};
+    const Samples samples = samples_of(first);
+    std::int64_t channel = 0;
+    if (rows * columns < kFewElements) {
+        for (; channel + kWidthF64 <= channels; channel += kWidthF64) {
+            exact_moments_of_channels(channel_of(first, channel), mean + channel, m2 + channel);
+        }
+    } else if (course.planes == 0 && is_small(rows, columns)) {
+        for (; channel + kWidthF64 <= channels; channel += kWidthF64) {
+            moments_of_channels(channel_of(first, channel), samples, mean + channel, m2 + channel);
+        }
+    }
+    for (; channel < channels; ++channel) {
+        const Moments moments = moments_of_channel(channel_of(first, channel), samples, course);
+        mean[channel] = moments.mean;
+        m2[channel] = moments.m2;
+    }
+}
+
+} // namespace
+} // namespace bnorm::kernels
+
+#endif
