@@ -57,9 +57,6 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
                         : pattern == Pattern::uniform ? kernels.apply_uniform
                                                       : kernels.apply_periodic;
     table[variant](task);
-    if (stream) {
-        kernels.fence_streams();
-    }
 }
 
 } // namespace bnorm::ops

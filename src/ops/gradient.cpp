@@ -97,9 +97,6 @@ void Gradient::reduce_and_apply(const plan::Block& block, const Coefficients& co
         !is_input(tensors_.dx) && can_stream(execution_.passes.schedule, Pattern::periodic, task.dx, stride, true);
     const kernels::KernelTable& kernels = execution_.passes.kernels;
     kernels.gradient_fixed_periodic[kernels::gradient_fixed_variant(gate_, stream)](task);
-    if (stream) {
-        kernels.fence_streams();
-    }
 }
 
 bool Gradient::is_input(const void* output) const {
@@ -160,9 +157,6 @@ void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficien
                         : pattern == Pattern::uniform ? kernels.gradient_apply_uniform
                                                       : kernels.gradient_apply_periodic;
     table[variant](task);
-    if (stream) {
-        kernels.fence_streams();
-    }
 }
 
 } // namespace bnorm::ops

@@ -15,21 +15,22 @@ namespace {
 // core, delays nobody.
 class ItemQueue {
   public:
-    ItemQueue(std::int64_t items, Lookahead lookahead, ParallelBody body, const void* context)
-        : items_(items), lookahead_(lookahead), body_(body), context_(context) {}
+    ItemQueue(std::int64_t items, Lookahead lookahead, const ParallelWork& work)
+        : items_(items), lookahead_(lookahead), work_(work) {}
 
     void work(int slot) noexcept {
         std::int64_t item = take();
         while (item < items_) {
             if (lookahead_ == Lookahead::one_item) {
                 const std::int64_t next = take();
-                body_(context_, item, std::min(next, items_), slot);
+                work_.body(work_.context, item, std::min(next, items_), slot);
                 item = next;
             } else {
-                body_(context_, item, items_, slot);
+                work_.body(work_.context, item, items_, slot);
                 item = take();
             }
         }
+        work_.end(work_.context);
     }
 
   private:
@@ -38,8 +39,7 @@ class ItemQueue {
     alignas(64) std::atomic<std::int64_t> next_{0};
     alignas(64) std::int64_t items_;
     Lookahead lookahead_;
-    ParallelBody body_;
-    const void* context_;
+    ParallelWork work_;
 };
 
 // Isolated: while the caller waits here, it takes up no other work of its arena, which might wait for the caller in
@@ -68,16 +68,16 @@ void run_on_host(const bnorm_parallel_for& host, int threads, ItemQueue& queue) 
 
 int available_threads() { return std::max(1, tbb::this_task_arena::max_concurrency()); }
 
-void parallel_run(const Threads& threads, std::int64_t items, Lookahead lookahead, ParallelBody body,
-                  const void* context) noexcept {
+void parallel_run(const Threads& threads, std::int64_t items, Lookahead lookahead, const ParallelWork& work) noexcept {
     const int count = static_cast<int>(std::min<std::int64_t>(threads.count, items));
     if (count <= 1) {
         for (std::int64_t item = 0; item < items; ++item) {
-            body(context, item, item + 1, 0);
+            work.body(work.context, item, lookahead == Lookahead::one_item ? item + 1 : items, 0);
         }
+        work.end(work.context);
         return;
     }
-    ItemQueue queue(items, lookahead, body, context);
+    ItemQueue queue(items, lookahead, work);
     try {
         if (threads.host.run != nullptr) {
             run_on_host(threads.host, count, queue);

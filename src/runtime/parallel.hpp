@@ -12,7 +12,12 @@ namespace bnorm::runtime {
 // How many threads the caller's oneTBB arena has; at least 1.
 int available_threads();
 
-using ParallelBody = void (*)(const void* context, std::int64_t item, std::int64_t next, int slot);
+// What threads do; `context` is handed to both.
+struct ParallelWork {
+    void (*body)(const void* context, std::int64_t item, std::int64_t next, int slot);
+    void (*end)(const void* context);
+    const void* context;
+};
 
 // Whether a thread learns, while it is at an item, which one it takes up next. It then keeps one back from the others:
 // at the end of the items that may cost as much as one of them takes.
@@ -24,36 +29,29 @@ struct Threads {
     bnorm_parallel_for host{}; // without a function: oneTBB
 };
 
-// Calls body(context, item, next, slot) once for each item of [0, items), on up to threads.count threads, and
+// Calls work.body(context, item, next, slot) once for each item of [0, items), on up to threads.count threads, and
 // returns when all are done. Items start in order. `next` is the thread's next item, `items` if there is
-// none or no lookahead. `slot`, in [0, threads.count), is distinct among bodies that run at the same time. The caller's
-// thread works from the first instant and can finish alone: whoever arrives late finds nothing left. Never throws; the
-// body must not either.
-void parallel_run(const Threads& threads, std::int64_t items, Lookahead lookahead, ParallelBody body,
-                  const void* context) noexcept;
+// none or no lookahead. `slot`, in [0, threads.count), is distinct among bodies that run at the same time. Each thread
+// calls work.end(context) when it finds no item left. The caller's thread works from the first instant and can finish
+// alone: whoever arrives late finds nothing left. Never throws; what it calls must not either.
+void parallel_run(const Threads& threads, std::int64_t items, Lookahead lookahead, const ParallelWork& work) noexcept;
 
-// body(item, slot)
-template <class Body>
-void parallel_for(const Threads& threads, std::int64_t items, const Body& body) noexcept {
-    static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, int>);
-    parallel_run(
-        threads, items, Lookahead::none,
-        [](const void* context, std::int64_t item, std::int64_t, int slot) {
-            (*static_cast<const Body*>(context))(item, slot);
-        },
-        &body);
-}
-
-// body(item, next, slot)
-template <class Body>
-void parallel_for_looking_ahead(const Threads& threads, std::int64_t items, const Body& body) noexcept {
+// body(item, next, slot), end()
+template <class Body, class End>
+void parallel_for(const Threads& threads, std::int64_t items, Lookahead lookahead, const Body& body,
+                  const End& end) noexcept {
     static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, std::int64_t, int>);
-    parallel_run(
-        threads, items, Lookahead::one_item,
-        [](const void* context, std::int64_t item, std::int64_t next, int slot) {
-            (*static_cast<const Body*>(context))(item, next, slot);
-        },
-        &body);
+    static_assert(std::is_nothrow_invocable_v<const End&>);
+    struct Both {
+        const Body& body;
+        const End& end;
+    };
+    const Both both = {body, end};
+    parallel_run(threads, items, lookahead,
+                 {[](const void* context, std::int64_t item, std::int64_t next, int slot) {
+                      static_cast<const Both*>(context)->body(item, next, slot);
+                  },
+                  [](const void* context) { static_cast<const Both*>(context)->end(); }, &both});
 }
 
 } // namespace bnorm::runtime
