@@ -296,13 +296,11 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     }
 }
 
-// What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth. Where a
-// core fetches the next slab from a distant last level while it stores past all caches, both slabs take half.
+// What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth, and so is
+// what a core fetches from a distant last level while it stores past all caches.
 std::int64_t slab_limit(const Geometry& geometry, const Schedule& schedule, const Machine& machine) {
-    if (has_short_planes(geometry) && !schedule.prefetch) {
-        return machine.l2_bytes / 8;
-    }
-    return machine.l2_bytes / (schedule.prefetch && machine.past_l2 ? 4 : 2);
+    const bool small = schedule.prefetch ? machine.past_l2 : has_short_planes(geometry);
+    return machine.l2_bytes / (small ? 8 : 2);
 }
 
 // As many channels as stay in L2 between the passes, but at least four items a thread.
@@ -373,17 +371,17 @@ bool probes_caches(const Geometry& geometry, const Workload& workload, const Sch
 }
 
 // Whether the next slab is fetched while one is applied. Hardware follows long planes through the last-level cache by
-// itself, but not many short ones. Where outputs are stored past L2, long planes come faster so, too; forward with a
-// residual, which is not fetched then, does not.
+// itself, but not many short ones. Where outputs are stored past L2, backward is faster so, too, and forward of long
+// planes; not with a residual, which is not fetched then.
 bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                        const Machine& machine, std::int64_t cached_bytes) {
     if (schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes)) {
         return true;
     }
-    const bool backward = workload.cached_tensors > 1;
-    const std::int64_t least_plane = backward ? 257 : 2048;
-    return machine.past_l2 && workload.reductions > 0 && (backward || workload.streams == 2) &&
-           geometry.kind == MatrixKind::planes && geometry.columns_per_channel >= least_plane &&
+    constexpr std::int64_t kLongPlane = 512;
+    const bool gains =
+        workload.cached_tensors > 1 || (workload.streams == 2 && geometry.columns_per_channel >= kLongPlane);
+    return machine.past_l2 && gains && workload.reductions > 0 && geometry.kind == MatrixKind::planes &&
            cached_bytes > 2 * machine.l2_bytes;
 }
 
