@@ -9,8 +9,8 @@
 namespace bnorm::ops {
 namespace {
 
-// Of each tensor, in the middle of so many equal parts of it.
-constexpr std::int64_t kProbes = 4;
+// In the middle of so many equal parts of a tensor.
+constexpr auto kProbes = static_cast<std::int64_t>(runtime::kCacheProbes);
 constexpr std::intptr_t kPageBytes = 4096; // the smallest there are
 
 struct Matrix {
@@ -50,20 +50,23 @@ runtime::CacheProbe probe_of(const Matrix& matrix, std::int64_t part) {
     return {line, neighbour_in_page(line, row, matrix.row_length)};
 }
 
+bool is_in_memory(const plan::Geometry& geometry, const void* tensor, std::int64_t stride) {
+    if (tensor == nullptr) {
+        return false;
+    }
+    const Matrix matrix = matrix_of(geometry, tensor, stride);
+    std::array<runtime::CacheProbe, runtime::kCacheProbes> probes{};
+    for (std::int64_t part = 0; part < kProbes; ++part) {
+        probes[static_cast<std::size_t>(part)] = probe_of(matrix, part);
+    }
+    return !runtime::reads_from_cache(probes);
+}
+
 } // namespace
 
 bool found_in_memory(const plan::Geometry& geometry, const ReducedTensors& tensors) {
-    std::array<runtime::CacheProbe, 2 * kProbes> probes{};
-    std::size_t count = 0;
-    const auto add = [&](const void* tensor, std::int64_t stride) {
-        const Matrix matrix = matrix_of(geometry, tensor, stride);
-        for (std::int64_t part = 0; tensor != nullptr && part < kProbes; ++part) {
-            probes[count++] = probe_of(matrix, part);
-        }
-    };
-    add(tensors.x, geometry.x_stride);
-    add(tensors.dy, geometry.y_stride);
-    return !runtime::reads_from_cache({probes.data(), count});
+    return is_in_memory(geometry, tensors.x, geometry.x_stride) ||
+           is_in_memory(geometry, tensors.dy, geometry.y_stride);
 }
 
 } // namespace bnorm::ops

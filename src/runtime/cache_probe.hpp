@@ -2,6 +2,7 @@
 #ifndef BNORM_RUNTIME_CACHE_PROBE_HPP
 #define BNORM_RUNTIME_CACHE_PROBE_HPP
 
+#include <cstddef>
 #include <span>
 
 namespace bnorm::runtime {
@@ -13,9 +14,12 @@ struct CacheProbe {
     const char* neighbour;
 };
 
+// So many at a time: the more, the more lines of a cache that is far away take as long as one from memory.
+constexpr std::size_t kCacheProbes = 4;
+
 // Reads a byte of each line, all at once, and takes the time: some tens of nanoseconds if caches hold them all. False
 // if one came from memory, and, rarely, if the thread was interrupted.
-bool reads_from_cache(std::span<const CacheProbe> probes);
+bool reads_from_cache(std::span<const CacheProbe, kCacheProbes> probes);
 
 } // namespace bnorm::runtime
 
