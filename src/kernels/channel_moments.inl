@@ -75,7 +75,7 @@ BNORM_RARE void exact_moments_of_channels(const Rows& first, double* mean, doubl
     store(mean, closed.mean);
     store(m2, xsimd::select(closed.m2 > F64(0.0), closed.m2, F64(0.0)));
     const auto again = [&](std::int64_t k) { return moments_in_f64(channel_of(first, k)); };
-    replace_others(bits(closed.m2 - closed.m2 == F64(0.0)), again, mean, m2);
+    replace_others(bits(xsimd::abs(closed.m2) < F64(kInfinity)), again, mean, m2);
 }
 
 // As close_block.
