@@ -251,6 +251,25 @@ TEST_CASE("where a store that misses L2 waits for its line, training writes past
     CHECK(streams(kTraining, 8192, 64)); // what 64 cores have of L2 is more than outputs keep of the last level
 }
 
+TEST_CASE("small tensors are one thread's, larger ones where cores are far from each other") {
+    constexpr std::int64_t kMebi = std::int64_t{1} << 20;
+    const auto threads = [](const Workload& workload, bnorm_layout layout, std::int64_t channels, bool past_l2) {
+        const Machine machine = {2, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
+        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, machine).threads;
+    };
+    for (const bnorm_layout layout : {BNORM_NCHW, BNORM_NHWC}) {
+        CHECK(threads(kTraining, layout, 128, false) == 1);
+        CHECK(threads(kTraining, layout, 256, false) == 2);
+        CHECK(threads(kInference, layout, 256, false) == 2);
+        CHECK(threads(kInference, layout, 256, true) == 1);
+        CHECK(threads(kInference, layout, 1024, true) == 2);
+    }
+    CHECK(threads(kTraining, BNORM_NCHW, 256, true) == 2);
+    CHECK(threads(kInference, BNORM_NCHW, 512, true) == 2);
+    CHECK(threads(kTraining, BNORM_NHWC, 512, true) == 1);
+    CHECK(threads(kTraining, BNORM_NHWC, 1024, true) == 2);
+}
+
 TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth of L2") {
     constexpr std::int64_t kMebi = std::int64_t{1} << 20;
     const auto schedule = [](const Workload& workload, std::int64_t channels, std::int64_t plane, bool past_l2) {
