@@ -13,6 +13,7 @@ namespace {
 using plan::divide_up;
 using plan::MatrixKind;
 using plan::Strategy;
+using runtime::Direction;
 
 // What each thread does after its last item: kernels do not wait for what they store past the caches.
 auto end_of_stores(const Passes& passes) {
@@ -42,7 +43,8 @@ class ByChannels {
             run_range(scratch, at_offset<double>(base, passes_.schedule.levels_offset));
         };
         const auto lookahead = passes_.prefetch() ? runtime::Lookahead::one_item : runtime::Lookahead::none;
-        runtime::parallel_for(passes_.threads, items, lookahead, run_item, end_of_stores(passes_));
+        runtime::parallel_for(passes_.threads, items, {lookahead, Direction::forwards}, run_item,
+                              end_of_stores(passes_));
     }
 
   private:
@@ -124,9 +126,10 @@ class ByParts {
   private:
     // Reductions may write, too (reduce_and_apply).
     template <class Body>
-    void for_items(std::int64_t items, const Body& body) const noexcept {
+    void for_items(std::int64_t items, Direction direction, const Body& body) const noexcept {
         const auto run_item = [&](std::int64_t item, std::int64_t, int slot) noexcept { body(item, slot); };
-        runtime::parallel_for(passes_.threads, items, runtime::Lookahead::none, run_item, end_of_stores(passes_));
+        runtime::parallel_for(passes_.threads, items, {runtime::Lookahead::none, direction}, run_item,
+                              end_of_stores(passes_));
     }
 
     std::int64_t blocks_of_part(std::int64_t part) const {
@@ -139,7 +142,7 @@ class ByParts {
     void reduce_planes(int reduction) const noexcept {
         const std::int64_t parts = passes_.schedule.parts;
         auto* partials = at_offset<Sums>(passes_.scratch, passes_.schedule.partials_offset);
-        for_items(passes_.geometry.channels * parts, [&](std::int64_t item, int) noexcept {
+        for_items(passes_.geometry.channels * parts, Direction::forwards, [&](std::int64_t item, int) noexcept {
             const std::int64_t channel = item / parts;
             const std::int64_t part = item % parts;
             partials[item] = steps_.reduce_channel(reduction, channel, advance(scratch_.range.coefficients, channel),
@@ -166,7 +169,7 @@ class ByParts {
         const plan::Schedule& schedule = passes_.schedule;
         const std::int64_t columns = passes_.geometry.row_length;
         const std::int64_t panels = divide_up(columns, schedule.panel_columns);
-        for_items(panels * schedule.parts, [&](std::int64_t item, int slot) noexcept {
+        for_items(panels * schedule.parts, Direction::forwards, [&](std::int64_t item, int slot) noexcept {
             const std::int64_t part = item / panels;
             const std::int64_t column = item % panels * schedule.panel_columns;
             auto* levels = at_offset<double>(passes_.scratch, schedule.slots_offset + slot * schedule.slot_bytes +
@@ -188,7 +191,7 @@ class ByParts {
         const plan::Schedule& schedule = passes_.schedule;
         const std::int64_t columns = passes_.geometry.row_length;
         const std::int64_t step = schedule.parts * columns <= kFewMerges ? columns : kPanel;
-        for_items(divide_up(columns, step), [&](std::int64_t item, int) noexcept {
+        for_items(divide_up(columns, step), Direction::forwards, [&](std::int64_t item, int) noexcept {
             const std::int64_t column = item * step;
             merge_parts(kind, column, std::min(step, columns - column), 0, schedule.parts);
         });
@@ -225,8 +228,9 @@ class ByParts {
         }
         const std::int64_t step = passes_.schedule.apply_rows;
         const std::int64_t items = divide_up(geometry.rows, step);
-        for_items(items, [&](std::int64_t item, int) noexcept {
-            const std::int64_t row = (operation_.reductions() > 0 ? items - 1 - item : item) * step;
+        const Direction direction = operation_.reductions() > 0 ? Direction::backwards : Direction::forwards;
+        for_items(items, direction, [&](std::int64_t item, int) noexcept {
+            const std::int64_t row = item * step;
             steps_.apply_rows(scratch_, row, std::min(step, geometry.rows - row));
         });
     }
@@ -235,7 +239,7 @@ class ByParts {
         const plan::Geometry& geometry = passes_.geometry;
         const plan::BlockGrid items = {geometry.rows, geometry.channels, passes_.schedule.apply_rows,
                                        passes_.schedule.apply_channels};
-        for_items(items.count(), [&](std::int64_t item, int) noexcept {
+        for_items(items.count(), Direction::forwards, [&](std::int64_t item, int) noexcept {
             const plan::Block images = items.at(item);
             for (std::int64_t row = images.row; row < images.row + images.rows; ++row) {
                 steps_.apply_image(scratch_, row, images.column, images.columns);
@@ -249,9 +253,8 @@ class ByParts {
                                         passes_.schedule.apply_columns};
         const std::int64_t per_channel = pieces.count();
         const std::int64_t items = geometry.channels * per_channel;
-        for_items(items, [&](std::int64_t item, int) noexcept {
-            const std::int64_t index = items - 1 - item;
-            steps_.apply_plane_rows(scratch_, index / per_channel, pieces.at(index % per_channel));
+        for_items(items, Direction::backwards, [&](std::int64_t item, int) noexcept {
+            steps_.apply_plane_rows(scratch_, item / per_channel, pieces.at(item % per_channel));
         });
     }
 

@@ -1,6 +1,7 @@
 #include "runtime/parallel.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include <oneapi/tbb/blocked_range.h>
@@ -11,35 +12,69 @@
 namespace bnorm::runtime {
 namespace {
 
-// Items are handed out by a counter rather than split beforehand, so that a thread that comes late, or is taken off its
-// core, delays nobody.
+// Where `part` of `parts` begins.
+std::int64_t begin_of(std::int64_t items, int part, int parts) {
+    return items / parts * part + items % parts * part / parts;
+}
+
+// More threads than that begin with a share that others have begun.
+constexpr int kMostShares = 128;
+
+// Each thread has a share of neighbouring items, the same in every pass over as many, so that it finds in its own
+// caches what it has read, and what hardware fetches beyond one item is of its next. Handed out by a counter a share: a
+// thread that finds nothing left of its own takes from the others', and one that comes late, or is taken off its core,
+// delays nobody.
 class ItemQueue {
   public:
-    ItemQueue(std::int64_t items, Lookahead lookahead, const ParallelWork& work)
-        : items_(items), lookahead_(lookahead), work_(work) {}
+    ItemQueue(std::int64_t items, int threads, const ItemOrder& order, const ParallelWork& work)
+        : items_(items), shares_(std::min(threads, kMostShares)), order_(order), work_(work) {}
 
     void work(int slot) noexcept {
-        std::int64_t item = take();
+        Position position = {slot % shares_, 0};
+        std::int64_t item = take(position);
         while (item < items_) {
-            if (lookahead_ == Lookahead::one_item) {
-                const std::int64_t next = take();
-                work_.body(work_.context, item, std::min(next, items_), slot);
+            if (order_.lookahead == Lookahead::one_item) {
+                const std::int64_t next = take(position);
+                work_.body(work_.context, item, next, slot);
                 item = next;
             } else {
                 work_.body(work_.context, item, items_, slot);
-                item = take();
+                item = take(position);
             }
         }
         work_.end(work_.context);
     }
 
   private:
-    std::int64_t take() noexcept { return next_.fetch_add(1, std::memory_order_relaxed); }
+    struct Position {
+        int share;
+        int finished; // shares in which nothing was left
+    };
+    struct alignas(64) Counter {
+        std::atomic<std::int64_t> taken{0};
+    };
 
-    alignas(64) std::atomic<std::int64_t> next_{0};
-    alignas(64) std::int64_t items_;
-    Lookahead lookahead_;
+    // items_ if none is left.
+    std::int64_t take(Position& position) noexcept {
+        while (position.finished < shares_) {
+            const std::int64_t begin = begin_of(items_, position.share, shares_);
+            const std::int64_t end = begin_of(items_, position.share + 1, shares_);
+            Counter& counter = counters_[static_cast<std::size_t>(position.share)];
+            const std::int64_t index = counter.taken.fetch_add(1, std::memory_order_relaxed);
+            if (index < end - begin) {
+                return order_.direction == Direction::backwards ? end - 1 - index : begin + index;
+            }
+            ++position.finished;
+            position.share = (position.share + 1) % shares_;
+        }
+        return items_;
+    }
+
+    std::int64_t items_;
+    int shares_;
+    ItemOrder order_;
     ParallelWork work_;
+    std::array<Counter, kMostShares> counters_;
 };
 
 // Isolated: while the caller waits here, it takes up no other work of its arena, which might wait for the caller in
@@ -53,7 +88,7 @@ void run_on_arena(int threads, ItemQueue& queue) {
                     queue.work(slot);
                 }
             },
-            tbb::simple_partitioner());
+            tbb::static_partitioner()); // the same thread for the same slot, if it can be had
     });
 }
 
@@ -68,16 +103,18 @@ void run_on_host(const bnorm_parallel_for& host, int threads, ItemQueue& queue) 
 
 int available_threads() { return std::max(1, tbb::this_task_arena::max_concurrency()); }
 
-void parallel_run(const Threads& threads, std::int64_t items, Lookahead lookahead, const ParallelWork& work) noexcept {
+void parallel_run(const Threads& threads, std::int64_t items, const ItemOrder& order,
+                  const ParallelWork& work) noexcept {
     const int count = static_cast<int>(std::min<std::int64_t>(threads.count, items));
     if (count <= 1) {
-        for (std::int64_t item = 0; item < items; ++item) {
-            work.body(work.context, item, lookahead == Lookahead::one_item ? item + 1 : items, 0);
+        for (std::int64_t index = 0; index < items; ++index) {
+            const std::int64_t item = order.direction == Direction::backwards ? items - 1 - index : index;
+            work.body(work.context, item, order.lookahead == Lookahead::one_item ? item + 1 : items, 0);
         }
         work.end(work.context);
         return;
     }
-    ItemQueue queue(items, lookahead, work);
+    ItemQueue queue(items, count, order, work);
     try {
         if (threads.host.run != nullptr) {
             run_on_host(threads.host, count, queue);
