@@ -299,6 +299,13 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
     CHECK(slab_bytes(false) <= kMebi);
     CHECK(slab_bytes(true) > kMebi / 8);
     CHECK(slab_bytes(true) <= kMebi / 4);
+
+    // x and dy of 49 and 98 MiB
+    CHECK(schedule(kBackwardSaved, 256, 3136, false).from_memory);
+    CHECK(!schedule(kBackwardSaved, 256, 3136, true).from_memory);
+    CHECK(schedule(kBackwardSaved, 256, 3136, true).prefetch);
+    CHECK(schedule(kBackwardSaved, 512, 3136, true).from_memory);
+    CHECK(schedule(kTraining, 512, 3136, true).from_memory);
 }
 
 // Again 32 MiB. Backward of 8x256x28x28 moves 18.4 MiB; fetched ahead as if x and dy came from memory, it took 1.05 to

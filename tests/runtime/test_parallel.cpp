@@ -37,6 +37,7 @@ struct InTurn {
 // A thread for each task.
 void run_on_threads(void*, std::int32_t count, bnorm_task task, void* argument) {
     std::vector<std::thread> threads;
+    threads.reserve(static_cast<std::size_t>(count));
     for (std::int32_t slot = 0; slot < count; ++slot) {
         threads.emplace_back(task, argument, slot);
     }
