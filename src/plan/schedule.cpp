@@ -387,14 +387,15 @@ bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const
     const bool gains =
         workload.cached_tensors > 1 || (workload.streams == 2 && geometry.columns_per_channel >= kLongPlane);
     return machine.past_l2 && gains && workload.reductions > 0 && geometry.kind == MatrixKind::planes &&
-           cached_bytes > 2 * machine.l2_bytes;
+           cached_bytes > machine.l2_bytes * schedule.threads * 5 / 4;
 }
 
 // Planes that end within a cache line are best written together with their neighbours, and so are short ones; in cache
-// all are.
-bool applies_planes_together(const Geometry& geometry, const Schedule& schedule) {
+// all are. One by one those of a single image, which a slab has in one piece, made as many calls as channels.
+bool applies_planes_together(const Geometry& geometry, const Schedule& schedule, const Machine& machine) {
     const std::int64_t plane = geometry.columns_per_channel;
-    return plane % kLanes != 0 || plane <= kLongestPlaneTogether || !schedule.prefetch;
+    const bool one_piece = geometry.rows == 1 && machine.past_l2;
+    return one_piece || plane % kLanes != 0 || plane <= kLongestPlaneTogether || !schedule.prefetch;
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
@@ -483,7 +484,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.prefetch = fetches_next_slab(geometry, workload, schedule, machine, cached_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {
-        schedule.planes_together = applies_planes_together(geometry, schedule);
+        schedule.planes_together = applies_planes_together(geometry, schedule, machine);
         schedule_planes(geometry, workload, machine, schedule);
     } else {
         schedule.joins_passes = !rows_share_sets(geometry, kNearOfPanels);

@@ -272,8 +272,9 @@ TEST_CASE("small tensors are one thread's, larger ones where cores are far from 
 
 TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth of L2") {
     constexpr std::int64_t kMebi = std::int64_t{1} << 20;
-    const auto schedule = [](const Workload& workload, std::int64_t channels, std::int64_t plane, bool past_l2) {
-        const Machine machine = {1, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
+    const auto schedule = [](const Workload& workload, std::int64_t channels, std::int64_t plane, bool past_l2,
+                             int threads = 1) {
+        const Machine machine = {threads, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
         return make_schedule(geometry_of({BNORM_NCHW, 8, channels, plane}), workload, machine);
     };
     constexpr Workload kTrainingResidual = {1, true, 3, 1, 3};
@@ -288,7 +289,10 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
     CHECK(!schedule(kGradientApply, 256, 784, true).prefetch);
     CHECK(!schedule(kTrainingResidual, 64, 3136, true).prefetch);
     CHECK(!schedule(kInference, 64, 3136, true).prefetch);
-    CHECK(!schedule(kBackwardSaved, 64, 784, true).prefetch); // 3.2 MB of x and dy
+    CHECK(!schedule(kBackwardSaved, 48, 784, true).prefetch); // 2.4 MB of x and dy
+    CHECK(schedule(kBackwardSaved, 64, 784, true).prefetch);  // 3.2
+    CHECK(!schedule(kBackwardSaved, 64, 784, true, 2).prefetch);
+    CHECK(schedule(kBackwardSaved, 128, 784, true, 2).prefetch);
     CHECK(schedule(kTraining, 64, 784, false).ask_again);
     CHECK(!schedule(kTraining, 64, 784, true).ask_again);
 
@@ -365,6 +369,15 @@ TEST_CASE("planes are applied together in cache, and short ones from memory") {
     CHECK(!together(512, 288));
     CHECK(together(128, 288));
     CHECK(together(512, 289));
+    const auto one_image_together = [](bool past_l2) {
+        constexpr std::int64_t kMebi = std::int64_t{1} << 20;
+        const Machine machine = {1, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
+        const Schedule schedule = make_schedule(geometry_of({BNORM_NCHW, 1, 32768, 784}), kBackwardSaved, machine);
+        CHECK(schedule.prefetch);
+        return schedule.planes_together;
+    };
+    CHECK(one_image_together(true));
+    CHECK(!one_image_together(false));
 }
 
 // By ranges of channels two threads took longer than one: what they write lies side by side in every row.
