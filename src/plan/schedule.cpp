@@ -377,9 +377,14 @@ bool probes_caches(const Geometry& geometry, const Workload& workload, const Sch
 
 // Whether the next slab is fetched while one is applied. Hardware follows long planes through the last-level cache by
 // itself, but not many short ones. Where outputs are stored past L2, backward is faster so, too, and forward of long
-// planes; not with a residual, which is not fetched then.
+// planes; not with a residual, which is not fetched then. Nowhere there if L2 does not hold two slabs: the next one
+// would drive out what is left of this one.
 bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                        const Machine& machine, std::int64_t cached_bytes) {
+    const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
+    if (machine.past_l2 && 2 * channel_bytes > machine.l2_bytes) {
+        return false;
+    }
     if (schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes)) {
         return true;
     }

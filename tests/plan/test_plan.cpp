@@ -310,6 +310,12 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
     CHECK(schedule(kBackwardSaved, 256, 3136, true).prefetch);
     CHECK(schedule(kBackwardSaved, 512, 3136, true).from_memory);
     CHECK(schedule(kTraining, 512, 3136, true).from_memory);
+
+    // channels of 1 and 1.05 MB of x and dy
+    CHECK(schedule(kBackwardSaved, 256, 16384, true).prefetch);
+    CHECK(!schedule(kBackwardSaved, 256, 16640, true).prefetch);
+    CHECK(schedule(kBackwardSaved, 256, 16640, false).prefetch);
+    CHECK(schedule(kTraining, 256, 16640, true).prefetch);
 }
 
 // Again 32 MiB. Backward of 8x256x28x28 moves 18.4 MiB; fetched ahead as if x and dy came from memory, it took 1.05 to
