@@ -351,6 +351,11 @@ std::int64_t stream_limit(const Workload& workload, int threads, const Machine& 
     return limit;
 }
 
+// Of one channel at least.
+bool l2_holds_two_slabs(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    return geometry.elements_per_channel * kElementBytes * workload.cached_tensors <= machine.l2_bytes / 2;
+}
+
 // Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it
 // holds all that is moved. Gradients of planes whose slabs are fetched one ahead while outputs are stored past L2 are
 // found there by the sums longer than that: asking again took a tenth of all time.
@@ -360,7 +365,8 @@ bool comes_from_memory(const Geometry& geometry, const Workload& workload, const
     if (workload.applies && geometry.kind == MatrixKind::columns) {
         return bytes > most;
     }
-    if (workload.applies && workload.cached_tensors > 1 && machine.past_l2) {
+    if (workload.applies && workload.cached_tensors > 1 && machine.past_l2 &&
+        l2_holds_two_slabs(geometry, workload, machine)) {
         return cached_bytes > most;
     }
     return cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
@@ -381,8 +387,7 @@ bool probes_caches(const Geometry& geometry, const Workload& workload, const Sch
 // would drive out what is left of this one.
 bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                        const Machine& machine, std::int64_t cached_bytes) {
-    const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
-    if (machine.past_l2 && 2 * channel_bytes > machine.l2_bytes) {
+    if (machine.past_l2 && !l2_holds_two_slabs(geometry, workload, machine)) {
         return false;
     }
     if (schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes)) {

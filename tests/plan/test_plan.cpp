@@ -316,6 +316,8 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
     CHECK(!schedule(kBackwardSaved, 256, 16640, true).prefetch);
     CHECK(schedule(kBackwardSaved, 256, 16640, false).prefetch);
     CHECK(schedule(kTraining, 256, 16640, true).prefetch);
+    CHECK(!schedule(kBackwardSaved, 50, 16384, true).from_memory);
+    CHECK(schedule(kBackwardSaved, 50, 16640, true).from_memory);
 }
 
 // Again 32 MiB. Backward of 8x256x28x28 moves 18.4 MiB; fetched ahead as if x and dy came from memory, it took 1.05 to
