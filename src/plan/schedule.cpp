@@ -303,12 +303,16 @@ std::int64_t slab_limit(const Geometry& geometry, const Schedule& schedule, cons
     return machine.l2_bytes / (small ? 8 : 2);
 }
 
+// What both passes read of a channel.
+std::int64_t channel_bytes(const Geometry& geometry, const Workload& workload) {
+    return geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
+}
+
 // As many channels as stay in L2 between the passes, but at least four items a thread.
 std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                            const Machine& machine) {
-    const std::int64_t channel_bytes = geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
-    std::int64_t channels =
-        std::clamp<std::int64_t>(slab_limit(geometry, schedule, machine) / channel_bytes, 1, kMaxSlabChannels);
+    const std::int64_t most = slab_limit(geometry, schedule, machine) / channel_bytes(geometry, workload);
+    std::int64_t channels = std::clamp<std::int64_t>(most, 1, kMaxSlabChannels);
     if (schedule.threads > 1) {
         channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));
     }
@@ -325,8 +329,7 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
     if (items.even(schedule.threads)) {
         return true;
     }
-    const std::int64_t slab_bytes = channels * geometry.elements_per_channel * kElementBytes * workload.cached_tensors;
-    const bool kept = workload.applies && slab_bytes <= machine.l2_bytes;
+    const bool kept = workload.applies && channels * channel_bytes(geometry, workload) <= machine.l2_bytes;
     const int read_again = kept ? workload.reductions * workload.cached_tensors : 0;
     const std::int64_t share = items.total / schedule.threads;
     return items.busiest(schedule.threads) - share <= share * read_again / workload.streams;
@@ -353,7 +356,7 @@ std::int64_t stream_limit(const Workload& workload, int threads, const Machine& 
 
 // Of one channel at least.
 bool l2_holds_two_slabs(const Geometry& geometry, const Workload& workload, const Machine& machine) {
-    return geometry.elements_per_channel * kElementBytes * workload.cached_tensors <= machine.l2_bytes / 2;
+    return channel_bytes(geometry, workload) <= machine.l2_bytes / 2;
 }
 
 // Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it

@@ -30,42 +30,37 @@ class ItemQueue {
         : items_(items), shares_(std::min(threads, kMostShares)), order_(order), work_(work) {}
 
     void work(int slot) noexcept {
-        Position position = {slot % shares_, 0};
-        std::int64_t item = take(position);
+        int finished = 0;
+        std::int64_t item = take(slot, finished);
         while (item < items_) {
             if (order_.lookahead == Lookahead::one_item) {
-                const std::int64_t next = take(position);
+                const std::int64_t next = take(slot, finished);
                 work_.body(work_.context, item, next, slot);
                 item = next;
             } else {
                 work_.body(work_.context, item, items_, slot);
-                item = take(position);
+                item = take(slot, finished);
             }
         }
         work_.end(work_.context);
     }
 
   private:
-    struct Position {
-        int share;
-        int finished; // shares in which nothing was left
-    };
     struct alignas(64) Counter {
         std::atomic<std::int64_t> taken{0};
     };
 
-    // items_ if none is left.
-    std::int64_t take(Position& position) noexcept {
-        while (position.finished < shares_) {
-            const std::int64_t begin = begin_of(items_, position.share, shares_);
-            const std::int64_t end = begin_of(items_, position.share + 1, shares_);
-            Counter& counter = counters_[static_cast<std::size_t>(position.share)];
-            const std::int64_t index = counter.taken.fetch_add(1, std::memory_order_relaxed);
+    // From the share of `slot` or those after it, `finished` of which have none left; items_ if no share has.
+    std::int64_t take(int slot, int& finished) noexcept {
+        for (; finished < shares_; ++finished) {
+            const int share = (slot % shares_ + finished) % shares_;
+            const std::int64_t begin = begin_of(items_, share, shares_);
+            const std::int64_t end = begin_of(items_, share + 1, shares_);
+            const std::int64_t index =
+                counters_[static_cast<std::size_t>(share)].taken.fetch_add(1, std::memory_order_relaxed);
             if (index < end - begin) {
                 return order_.direction == Direction::backwards ? end - 1 - index : begin + index;
             }
-            ++position.finished;
-            position.share = (position.share + 1) % shares_;
         }
         return items_;
     }

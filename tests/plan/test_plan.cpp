@@ -78,6 +78,13 @@ constexpr Machine machine(int threads) {
     return {threads, std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20};
 }
 
+constexpr std::int64_t kMebi = std::int64_t{1} << 20;
+
+// As Intel's servers, if outputs are stored past L2.
+constexpr Machine large_machine(int threads, bool past_l2) {
+    return {threads, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
+}
+
 } // namespace
 
 TEST_CASE("split_tree: the largest power of two below the count") {
@@ -235,10 +242,9 @@ TEST_CASE("outputs bypass the cache where that is faster") {
 }
 
 TEST_CASE("where a store that misses L2 waits for its line, training writes past all caches, inference does not") {
-    constexpr std::int64_t kMebi = std::int64_t{1} << 20;
     const auto streams = [](const Workload& workload, std::int64_t channels, int threads) {
-        const Machine machine = {threads, 2 * kMebi, 128 * kMebi, 64 * kMebi, true};
-        return make_schedule(geometry_of({BNORM_NHWC, 1, channels, 784}), workload, machine).stream;
+        return make_schedule(geometry_of({BNORM_NHWC, 1, channels, 784}), workload, large_machine(threads, true))
+            .stream;
     };
     // 256 channels are 0.8 MB; one thread has 2 MiB of L2, two have 4.
     CHECK(!streams(kTraining, 256, 1));
@@ -252,10 +258,8 @@ TEST_CASE("where a store that misses L2 waits for its line, training writes past
 }
 
 TEST_CASE("small tensors are one thread's, larger ones where cores are far from each other") {
-    constexpr std::int64_t kMebi = std::int64_t{1} << 20;
     const auto threads = [](const Workload& workload, bnorm_layout layout, std::int64_t channels, bool past_l2) {
-        const Machine machine = {2, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
-        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, machine).threads;
+        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, large_machine(2, past_l2)).threads;
     };
     for (const bnorm_layout layout : {BNORM_NCHW, BNORM_NHWC}) {
         CHECK(threads(kTraining, layout, 128, false) == 1);
@@ -271,11 +275,9 @@ TEST_CASE("small tensors are one thread's, larger ones where cores are far from 
 }
 
 TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth of L2") {
-    constexpr std::int64_t kMebi = std::int64_t{1} << 20;
     const auto schedule = [](const Workload& workload, std::int64_t channels, std::int64_t plane, bool past_l2,
                              int threads = 1) {
-        const Machine machine = {threads, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
-        return make_schedule(geometry_of({BNORM_NCHW, 8, channels, plane}), workload, machine);
+        return make_schedule(geometry_of({BNORM_NCHW, 8, channels, plane}), workload, large_machine(threads, past_l2));
     };
     constexpr Workload kTrainingResidual = {1, true, 3, 1, 3};
     CHECK(!schedule(kBackwardSaved, 256, 784, false).prefetch);
@@ -378,9 +380,8 @@ TEST_CASE("planes are applied together in cache, and short ones from memory") {
     CHECK(together(128, 288));
     CHECK(together(512, 289));
     const auto one_image_together = [](bool past_l2) {
-        constexpr std::int64_t kMebi = std::int64_t{1} << 20;
-        const Machine machine = {1, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
-        const Schedule schedule = make_schedule(geometry_of({BNORM_NCHW, 1, 32768, 784}), kBackwardSaved, machine);
+        const Schedule schedule =
+            make_schedule(geometry_of({BNORM_NCHW, 1, 32768, 784}), kBackwardSaved, large_machine(1, past_l2));
         CHECK(schedule.prefetch);
         return schedule.planes_together;
     };

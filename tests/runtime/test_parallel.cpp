@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <numeric>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "runtime/parallel.hpp"
