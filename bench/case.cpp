@@ -36,7 +36,7 @@ std::string Description::name() const {
            bnorm_isa_name(isa) + "/threads:" + std::to_string(threads);
 }
 
-Case::Case(const Description& description) : description_(description) {
+Case::Case(const Description& description, float* x) : description_(description), given_x_(x) {
     const Operation& operation = description.operation;
     bnorm_problem problem = {};
     problem.operation = operation.kind;
@@ -64,7 +64,7 @@ void Case::prepare_tensors() {
     const bool backward = operation.kind == BNORM_BACKWARD || operation.kind == BNORM_BACKWARD_FIXED;
     const auto make_if = [&](bool needed, bool random) { return needed ? make_floats(elements, random) : Floats(); };
 
-    x_ = make_floats(elements, true);
+    x_ = make_if(given_x_ == nullptr, true);
     y_ = make_if(!backward && operation.kind != BNORM_MOMENTS, false);
     residual_ = make_if(!backward && operation.residual, true);
     dy_ = make_if(backward, true);
@@ -88,7 +88,7 @@ void Case::prepare_tensors() {
 
 void Case::prepare_arguments() {
     unsigned char* mask = mask_.empty() ? nullptr : mask_.data();
-    training_ = {.x = x_.get(),
+    training_ = {.x = x(),
                  .residual = residual_.get(),
                  .gamma = gamma_.data(),
                  .beta = beta_.data(),
@@ -102,7 +102,7 @@ void Case::prepare_arguments() {
                  .batches_seen = 0,
                  .mask = mask,
                  .mask_bytes = mask_.size()};
-    inference_ = {.x = x_.get(),
+    inference_ = {.x = x(),
                   .residual = residual_.get(),
                   .gamma = gamma_.data(),
                   .beta = beta_.data(),
@@ -112,7 +112,7 @@ void Case::prepare_arguments() {
                   .mask = nullptr,
                   .mask_bytes = 0};
     backward_ = {.dy = dy_.get(),
-                 .x = x_.get(),
+                 .x = x(),
                  .gamma = gamma_.data(),
                  .beta = beta_.data(),
                  .mean = mean_.data(),
@@ -124,7 +124,7 @@ void Case::prepare_arguments() {
                  .dgamma = dgamma_.data(),
                  .dbeta = dbeta_.data()};
     backward_fixed_ = {.dy = dy_.get(),
-                       .x = x_.get(),
+                       .x = x(),
                        .gamma = gamma_.data(),
                        .beta = beta_.data(),
                        .running_mean = running_mean_.data(),
@@ -135,7 +135,7 @@ void Case::prepare_arguments() {
                        .dresidual = dresidual_.get(),
                        .dgamma = dgamma_.data(),
                        .dbeta = dbeta_.data()};
-    moments_ = {.x = x_.get(), .count = &count_, .mean = mean_.data(), .m2 = inv_std_.data()};
+    moments_ = {.x = x(), .count = &count_, .mean = mean_.data(), .m2 = inv_std_.data()};
 }
 
 void Case::run() {

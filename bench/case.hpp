@@ -63,12 +63,13 @@ struct Description {
 // Allocates its tensors when it is made and nothing afterwards. Throws std::runtime_error with the library's message.
 class Case {
   public:
-    explicit Case(const Description& description);
+    // `x`, if it is not null, is read instead of a tensor of its own.
+    explicit Case(const Description& description, float* x = nullptr);
     Case(const Case&) = delete;
     Case& operator=(const Case&) = delete;
     void run();
-    float* x() const { return x_.get(); }
-    const float* y() const { return y_.get(); } // nullptr where there is none
+    float* x() const { return given_x_ != nullptr ? given_x_ : x_.get(); }
+    float* y() const { return y_.get(); } // nullptr where there is none
     // What one run must move between core and memory at least.
     double bytes() const { return description_.operation.streams * description_.shape.bytes(); }
 
@@ -82,6 +83,7 @@ class Case {
 
     Description description_;
     std::unique_ptr<bnorm_plan, DestroyPlan> plan_;
+    float* given_x_;
     Floats x_, y_, residual_, dy_, dx_, dresidual_;
     std::vector<float> gamma_, beta_, running_mean_, running_var_, dgamma_, dbeta_;
     std::vector<double> mean_, inv_std_;

@@ -129,17 +129,26 @@ def choose_rows(options, operations, shapes):
                            "threads": threads, "streams": streams}
                     in_quick = f"{name}:{sizes[0]}" in QUICK_SHAPES and operation in QUICK_OPERATIONS
                     text = "/".join([operation, layout, f"{name}:{'x'.join(map(str, sizes))}", f"threads:{threads}"])
-                    if (in_quick or not options.quick) and re.search(options.filter, text):
+                    chains = not options.chain or operation.startswith(("training_forward", "inference"))
+                    if (in_quick or not options.quick) and chains and re.search(options.filter, text):
                         rows.append(row)
     return rows
 
 
-def take_turns(peers, request, options):
+def layers_of_chain(row, megabytes):
+    """So many that their outputs are of about so much memory; few enough that values stay finite."""
+    sizes = row["shape"]
+    return max(2, min(64, round(megabytes * 1e6 / (4 * sizes[0] * sizes[1] * sizes[2] * sizes[3]))))
+
+
+def take_turns(peers, request, options, layers=1):
     """(medians of each turn, by the name of the peer; what the others, which are left out, answered)"""
     able, left_out = {}, {}
     for peer in peers:
         peer.choose_cores(int(request.split()[-1]))
         answer = peer.ask("prepare " + request)
+        if layers > 1 and "error" not in answer:
+            answer |= peer.ask(f"chain {layers}")
         if "error" in answer:
             left_out[peer.info["name"]] = answer["error"]
         else:
@@ -201,7 +210,8 @@ def measure(rows, peers, limit, options):
     for done, row in enumerate(rows):
         elements = row["shape"][0] * row["shape"][1] * row["shape"][2] * row["shape"][3]
         request = " ".join(map(str, [row["operation"], row["layout"], *row["shape"], row["threads"]]))
-        row["peers"], row["left_out"] = take_turns(peers, request, options)
+        layers = layers_of_chain(row, options.chain) if options.chain else 1
+        row["peers"], row["left_out"] = take_turns(peers, request, options, layers)
         row["limit"] = limit.of(row, elements)
         row["bytes"] = 4 * elements * row["streams"]
         spent = time.monotonic() - start
@@ -221,7 +231,11 @@ def main():
                         help="peers of other builds: peer_onednn linked with another oneDNN, say")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each peer on each row")
     parser.add_argument("--seconds", type=float, help="of a turn; 0.1, or 0.03 with --quick")
-    parser.add_argument("--cold", action="store_true", help="flush the caches before each call")
+    caches = parser.add_mutually_exclusive_group()
+    caches.add_argument("--cold", action="store_true", help="flush the caches before each call")
+    caches.add_argument("--chain", type=float, default=0, metavar="MEGABYTES",
+                        help="forward operations in chains of layers, as in a network: each reads what the one before "
+                             "wrote, and all their outputs together are of so many megabytes")
     parser.add_argument("--huge-pages", action="store_true", help="bnorm in 2 MiB pages as one more column")
     options = parser.parse_args()
     options.seconds = options.seconds or (0.03 if options.quick else 0.1)
@@ -237,7 +251,8 @@ def main():
     limit = Limit([str(options.build / "bench" / "peer_bnorm")], options)
     measure(rows, peers, limit, options)
     results = {"machine": describe_machine(options.build), "peers": [peer.info for peer in peers],
-               "options": {"rounds": options.rounds, "seconds": options.seconds, "cold": options.cold}, "rows": rows}
+               "options": {"rounds": options.rounds, "seconds": options.seconds, "cold": options.cold,
+                           "chain": options.chain}, "rows": rows}
     for peer in [*peers, limit.peer]:
         peer.close()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -38,18 +38,43 @@ void flush_caches() {
 
 constexpr int kFewestCalls = 3;
 
-std::string time_calls(const std::function<void()>& run, double budget, bool cold) {
+// What the lines so far have asked for: a layer, or several in a chain.
+struct Session {
+    Task task;
+    std::vector<Prepared> layers;
+
+    void run() const {
+        for (const Prepared& layer : layers) {
+            layer.run();
+        }
+    }
+};
+
+void prepare(Peer& peer, Session& session, int layers) {
+    session.layers.clear(); // first free the memory of the last ones
+    std::vector<Prepared> chain = {peer.prepare(session.task, nullptr)};
+    while (chain.size() < static_cast<std::size_t>(layers)) {
+        if (chain.back().y == nullptr) {
+            throw std::runtime_error("only forward operations make a chain");
+        }
+        chain.push_back(peer.prepare(session.task, chain.back().y));
+    }
+    session.layers = std::move(chain);
+    session.run();
+}
+
+std::string time_calls(const Session& session, double budget, bool cold) {
     std::ostringstream answer;
     answer << "{\"seconds\": [";
-    run();
+    session.run();
     const Clock::time_point start = Clock::now();
     for (int call = 0; call < kFewestCalls || seconds_since(start) < budget; ++call) {
         if (cold) {
             flush_caches();
         }
         const Clock::time_point before = Clock::now();
-        run();
-        answer << (call == 0 ? "" : ", ") << seconds_since(before);
+        session.run();
+        answer << (call == 0 ? "" : ", ") << seconds_since(before) / static_cast<double>(session.layers.size());
     }
     answer << "]}";
     return answer.str();
@@ -102,7 +127,7 @@ std::string measure_error(Prepared& prepared, const Task& task, double mean) {
     return "{\"largest_error\": " + std::to_string(static_cast<double>(largest * 1e9L)) + "e-9}";
 }
 
-std::string answer_line(Peer& peer, Prepared& prepared, Task& task, const std::string& line) {
+std::string answer_line(Peer& peer, Session& session, const std::string& line) {
     std::istringstream words(line);
     std::string command;
     words >> command;
@@ -110,24 +135,31 @@ std::string answer_line(Peer& peer, Prepared& prepared, Task& task, const std::s
         return "{\"name\": " + quoted(peer.name()) + ", \"version\": " + quoted(peer.version()) + "}";
     }
     if (command == "prepare") {
-        task = {};
+        Task& task = session.task = {};
         words >> task.operation >> task.layout >> task.shape.batch >> task.shape.channels >> task.shape.height >>
             task.shape.width >> task.threads;
-        prepared = {}; // first free the memory of the last one
+        session.layers.clear();
         if (words) {
-            prepared = peer.prepare(task);
-            prepared.run();
-            return "{\"implementation\": " + quoted(prepared.implementation) + "}";
+            prepare(peer, session, 1);
+            return "{\"implementation\": " + quoted(session.layers[0].implementation) + "}";
         }
+    }
+    if (session.layers.empty()) {
+        throw std::runtime_error("cannot " + line);
+    }
+    int layers = 0;
+    if (command == "chain" && words >> layers && layers > 0) {
+        prepare(peer, session, layers);
+        return "{}";
     }
     double mean = 0.0;
     if (command == "accuracy" && words >> mean) {
-        return measure_error(prepared, task, mean);
+        return measure_error(session.layers[0], session.task, mean);
     }
     double budget = 0.0;
     std::string caches;
-    if (command == "run" && words >> budget >> caches && prepared.run) {
-        return time_calls(prepared.run, budget, caches == "cold");
+    if (command == "run" && words >> budget >> caches) {
+        return time_calls(session, budget, caches == "cold");
     }
     throw std::runtime_error("cannot " + line);
 }
@@ -135,13 +167,12 @@ std::string answer_line(Peer& peer, Prepared& prepared, Task& task, const std::s
 } // namespace
 
 int serve(Peer& peer) {
-    Prepared prepared;
-    Task task;
+    Session session;
     std::string line;
     while (std::getline(std::cin, line)) {
         std::string answer;
         try {
-            answer = answer_line(peer, prepared, task, line);
+            answer = answer_line(peer, session, line);
         } catch (const std::exception& error) {
             answer = "{\"error\": " + quoted(error.what()) + "}";
         }

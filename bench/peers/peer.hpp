@@ -2,7 +2,10 @@
 //
 //   info                                            {"name": "...", "version": "..."}
 //   prepare OPERATION LAYOUT N C H W THREADS        {"implementation": "..."}, and allocates
-//   run SECONDS warm|cold                           {"seconds": [0.001, ...]}: one figure a call
+//   chain LAYERS                                    {}: what was prepared so many times, each reading what the one
+//                                                   before wrote
+//   run SECONDS warm|cold                           {"seconds": [0.001, ...]}: one figure a call, or of a chain its
+//                                                   time by its layers
 //   accuracy MEAN                                   {"largest_error": ...} of y, against long double, for x = N(MEAN,
 //   1):
 //                                                   training_forward only
@@ -30,8 +33,8 @@ struct Task {
 struct Prepared {
     std::string implementation;
     std::function<void()> run;
-    float* x = nullptr; // of training_forward, dense in its layout
-    const float* y = nullptr;
+    float* x = nullptr; // dense in its layout; of forward operations, and so is y
+    float* y = nullptr;
 };
 
 // What every peer normalizes with.
@@ -47,7 +50,8 @@ class Peer {
     virtual ~Peer() = default;
     virtual std::string name() const = 0;
     virtual std::string version() const = 0;
-    virtual Prepared prepare(const Task& task) = 0; // throws std::exception where it cannot
+    // `x`, if it is not null, is read instead of a tensor of its own. Throws std::exception where it cannot.
+    virtual Prepared prepare(const Task& task, float* x) = 0;
 };
 
 // Serves standard input until it ends. Returns what main returns.

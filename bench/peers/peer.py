@@ -26,7 +26,11 @@ def _flush_caches():
     _flush[::64] += 1
 
 
-def _time(run, budget, cold):
+def _time(runs, budget, cold):
+    def run():
+        for layer in runs:
+            layer()
+
     seconds = []
     run()
     start = time.perf_counter()
@@ -35,7 +39,7 @@ def _time(run, budget, cold):
             _flush_caches()
         before = time.perf_counter()
         run()
-        seconds.append(time.perf_counter() - before)
+        seconds.append((time.perf_counter() - before) / len(runs))
     return {"seconds": seconds}
 
 
@@ -60,26 +64,52 @@ def _accuracy(run, x, y, mean):
     return {"largest_error": float(numpy.nan_to_num(abs(exact + BETA - y()), nan=numpy.inf).max())}
 
 
+class Prepared:
+    """A task that is ready: everything is allocated. Where accuracy can be measured, x is an array, and y a function
+    that returns the result. `output`: what prepare takes as x of a layer that reads what this one writes."""
+
+    def __init__(self, implementation, run, x=None, y=None, output=None):
+        self.implementation, self.run, self.x, self.y, self.output = implementation, run, x, y, output
+
+
+def _chain(prepare, task, layers):
+    chain = [prepare(*task, None)]
+    while len(chain) < layers:
+        if chain[-1].output is None:
+            raise ValueError("this makes no chain")
+        chain.append(prepare(*task, chain[-1].output))
+    for layer in chain:
+        layer.run()
+    return chain
+
+
 def serve(name, version, prepare):
-    """prepare(operation, layout, shape, threads) returns (implementation, run) or, where accuracy can be measured,
-    (implementation, run, x, y): x an array, y a function that returns the result; or raises an exception."""
-    run = x = y = None
+    """prepare(operation, layout, shape, threads, x) returns Prepared or raises an exception. x, if it is not None, is
+    read instead of a tensor of its own."""
+    task, chain = None, []
     for line in sys.stdin:
         words = line.split()
         try:
             if words[0] == "info":
                 answer = {"name": name, "version": version}
             elif words[0] == "prepare":
-                run = x = y = None
+                chain = []
                 _give_memory_back()
                 sizes = [int(word) for word in words[3:]]
-                implementation, run, x, y = (*prepare(words[1], words[2], sizes[:4], sizes[4]), None, None)[:4]
-                run()
-                answer = {"implementation": implementation}
-            elif words[0] == "accuracy" and run is not None:
-                answer = _accuracy(run, x, y, float(words[1]))
-            elif words[0] == "run" and run is not None:
-                answer = _time(run, float(words[1]), words[2] == "cold")
+                task = (words[1], words[2], sizes[:4], sizes[4])
+                chain = _chain(prepare, task, 1)
+                answer = {"implementation": chain[0].implementation}
+            elif not chain:
+                raise ValueError("cannot " + line.strip())
+            elif words[0] == "chain":
+                chain = []
+                _give_memory_back()
+                chain = _chain(prepare, task, int(words[1]))
+                answer = {}
+            elif words[0] == "accuracy":
+                answer = _accuracy(chain[0].run, chain[0].x, chain[0].y, float(words[1]))
+            elif words[0] == "run":
+                answer = _time([layer.run for layer in chain], float(words[1]), words[2] == "cold")
             else:
                 raise ValueError("cannot " + line.strip())
         except Exception as error:  # the other side decides what an error means

@@ -17,7 +17,7 @@ class Bnorm final : public Peer {
     std::string name() const override { return "bnorm"; }
     std::string version() const override { return bnorm_build_info(); }
 
-    Prepared prepare(const Task& task) override {
+    Prepared prepare(const Task& task, float* x) override {
         for (const Traffic traffic : kTraffic) {
             if (task.operation == traffic_name(traffic)) {
                 const auto memory = std::make_shared<Memory>(traffic, task.shape.elements(), task.threads);
@@ -32,7 +32,7 @@ class Bnorm final : public Peer {
             if (task.operation == operation.name) {
                 const bnorm_layout layout = task.layout == "nchw" ? BNORM_NCHW : BNORM_NHWC;
                 const auto subject =
-                    std::make_shared<Case>(Description{operation, layout, task.shape, isa, task.threads});
+                    std::make_shared<Case>(Description{operation, layout, task.shape, isa, task.threads}, x);
                 return {bnorm_isa_name(isa), [subject] { subject->run(); }, subject->x(), subject->y()};
             }
         }

@@ -69,7 +69,7 @@ void append_relu(dnnl::post_ops& operations) { operations.append_eltwise(1.0F, a
 // The tensors and primitives of one task.
 class Layer {
   public:
-    explicit Layer(const Task& task) : task_(task), data_(data_desc()) {
+    Layer(const Task& task, float* x) : task_(task), data_(data_desc()), x_(x) {
         const std::string& operation = task.operation;
         relu_ = operation.find("_relu") != std::string::npos;
         residual_ = operation.find("_residual") != std::string::npos;
@@ -84,7 +84,7 @@ class Layer {
 
     const std::string& implementation() const { return implementation_; }
     float* x() const { return x_; } // of forward
-    const float* y() const { return y_; }
+    float* y() const { return y_; }
 
     void run() {
         for (auto& [primitive, arguments] : steps_) {
@@ -127,9 +127,9 @@ class Layer {
         const auto description = forward_of(engine_, kind, data_, flags);
         implementation_ = description.impl_info_str();
         const memory y = tensor(data_, false);
-        const memory x = tensor(data_);
+        const memory x = x_ == nullptr ? tensor(data_) : memory(data_, engine_, x_);
         x_ = static_cast<float*>(x.get_data_handle());
-        y_ = static_cast<const float*>(y.get_data_handle());
+        y_ = static_cast<float*>(y.get_data_handle());
         Arguments arguments = {{DNNL_ARG_SRC, x},
                                {DNNL_ARG_DST, y},
                                {DNNL_ARG_SCALE, channels(kGamma)},
@@ -196,8 +196,8 @@ class Layer {
     bool relu_ = false;
     bool residual_ = false;
     std::string implementation_;
-    float* x_ = nullptr;
-    const float* y_ = nullptr;
+    float* x_;
+    float* y_ = nullptr;
     std::vector<Floats> storage_;
     std::vector<std::pair<dnnl::primitive, Arguments>> steps_;
 };
@@ -210,9 +210,9 @@ class OneDnn final : public Peer {
         return std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
                std::to_string(version->patch);
     }
-    Prepared prepare(const Task& task) override {
+    Prepared prepare(const Task& task, float* x) override {
         omp_set_num_threads(task.threads);
-        const auto layer = std::make_shared<Layer>(task);
+        const auto layer = std::make_shared<Layer>(task, x);
         return {layer->implementation(), [layer] { layer->run(); }, layer->x(), layer->y()};
     }
 };

@@ -27,7 +27,7 @@ def model_of(operation, shape):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
 
 
-def prepare(operation, layout, shape, threads):
+def prepare(operation, layout, shape, threads, x):
     if not operation.startswith("inference") or layout != "nchw":
         raise ValueError("ONNX Runtime has inference in NCHW only")
     options = onnxruntime.SessionOptions()
@@ -37,7 +37,8 @@ def prepare(operation, layout, shape, threads):
         model_of(operation, shape).SerializeToString(), options, providers=["CPUExecutionProvider"])
     elements = int(numpy.prod(shape))
     binding = session.io_binding()
-    arrays = {name.name: peer.aligned(elements, True).reshape(shape) for name in session.get_inputs()}
+    own = [name.name for name in session.get_inputs() if x is None or name.name != "x"]
+    arrays = {name: peer.aligned(elements, True).reshape(shape) for name in own} | ({} if x is None else {"x": x})
     y = peer.aligned(elements, False).reshape(shape)
     for name, array in arrays.items():
         binding.bind_input(name, "cpu", 0, numpy.float32, shape, array.ctypes.data)
@@ -46,7 +47,7 @@ def prepare(operation, layout, shape, threads):
     def run(keep=(arrays, y)):
         session.run_with_iobinding(binding)
 
-    return "CPU provider", run
+    return peer.Prepared("CPU provider", run, output=y)
 
 
 if __name__ == "__main__":

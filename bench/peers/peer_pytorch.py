@@ -20,7 +20,7 @@ def tensor(shape, layout, random):
 
 
 class Layer:
-    def __init__(self, operation, layout, shape):
+    def __init__(self, operation, layout, shape, x):
         self.relu = "_relu" in operation
         self.residual = "_residual" in operation
         self.training = not operation.startswith("inference") and operation != "backward_fixed"
@@ -31,7 +31,7 @@ class Layer:
         self.running_var = torch.ones(channels)
         self.mean = torch.zeros(channels)
         self.inv_std = torch.full((channels,), 1.75)
-        self.x = tensor(shape, layout, True)
+        self.x = tensor(shape, layout, True) if x is None else x
         self.implementation = ""
         if operation.startswith("backward"):
             self.dy = tensor(shape, layout, True)
@@ -77,12 +77,15 @@ class Layer:
             EPSILON, [True, True, True])
 
 
-def prepare(operation, layout, shape, threads):
+def prepare(operation, layout, shape, threads, x):
     torch.set_num_threads(threads)
-    layer = Layer(operation, layout, shape)
-    if operation != "training_forward":
-        return layer.implementation, layer.run
-    return layer.implementation, layer.run, layer.x.numpy(), lambda: layer.y.numpy()
+    layer = Layer(operation, layout, shape, x)
+    prepared = peer.Prepared(layer.implementation, layer.run)
+    if layer.run == layer.forward_out:
+        prepared.output = layer.y
+    if operation == "training_forward":
+        prepared.x, prepared.y = layer.x.numpy(), lambda: layer.y.numpy()
+    return prepared
 
 
 if __name__ == "__main__":

@@ -68,9 +68,9 @@ def layer(operation, layout, shape):
     return run, x.transpose(to_nchw), lambda: latest[0].numpy().transpose(to_nchw)
 
 
-def prepare(operation, layout, shape, threads):
+def prepare(operation, layout, shape, threads, x):
     run, x, y = layer(operation, layout, shape)
-    return ("allocates", run, x, y) if operation == "training_forward" else ("allocates", run)
+    return peer.Prepared("allocates", run, *((x, y) if operation == "training_forward" else ()))
 
 
 def serve(threads):
