@@ -80,7 +80,7 @@ def find_peers(build, wanted=None, also=()):
     """All that answer. Python peers run by this interpreter or, if that lacks the library, by the system's."""
     programs = [path for path in sorted((build / "bench").glob("peer_*")) if os.access(path, os.X_OK)]
     commands = [[[str(path)]] for path in programs + [path.resolve() for path in also]]
-    commands += [[[interpreter, str(path)] for interpreter in (sys.executable, "/usr/bin/python3")]
+    commands += [[[interpreter, str(path)] for interpreter in (sys.executable, report.SYSTEM_PYTHON)]
                  for path in sorted(PEERS.glob("peer_*.py"))]
     peers = []
     for choices in commands:

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Turns results.json of compare.py into report.md and plots: report.py FOLDER"""
+"""Turns results.json of compare.py into report.md and plots, or into plots only: report.py [--plots] FOLDER"""
 
 import collections
 import json
 import math
+import os
 import pathlib
 import statistics
+import subprocess
 import sys
+
+SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def seconds(row, name):
@@ -131,18 +135,16 @@ def scaling_plot(axes, groups):
     axes.set(xscale="log", xlabel="bytes that the operation must move", ylabel=f"speed of {most} threads / of 1")
 
 
+PLOTS = {"ratios": ratio_plot, "limit": limit_plot, "scaling": scaling_plot}
+
+
 def draw(results, folder):
-    """The names of the pictures that were drawn."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no plots: matplotlib is not there")
-        return []
+    import matplotlib
+
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    plots = {"ratios": ratio_plot, "limit": limit_plot, "scaling": scaling_plot}
-    for name, plot in plots.items():
+    for name, plot in PLOTS.items():
         figure, axes = pyplot.subplots(figsize=(14, 8))
         plot(axes, grouped(results["rows"]))
         if axes.get_legend_handles_labels()[0]:
@@ -151,16 +153,34 @@ def draw(results, folder):
         for kind in ("svg", "png"):
             figure.savefig(folder / f"{name}.{kind}", bbox_inches="tight", dpi=120)
         pyplot.close(figure)
-    return list(plots)
+
+
+def draw_here_or_elsewhere(results, folder):
+    """The names of the pictures; by the system's interpreter if this one lacks matplotlib."""
+    try:
+        draw(results, folder)
+    except ImportError:
+        command = [SYSTEM_PYTHON, __file__, "--plots", str(folder)]
+        if not os.access(SYSTEM_PYTHON, os.X_OK) or subprocess.run(command, stderr=subprocess.DEVNULL).returncode != 0:
+            print("no plots: matplotlib is not there")
+            return []
+    return list(PLOTS)
 
 
 def write(results, folder):
-    (folder / "report.md").write_text(markdown(results, draw(results, folder)))
+    (folder / "report.md").write_text(markdown(results, draw_here_or_elsewhere(results, folder)))
     print("\n".join([*left_out_lines(results["rows"]), "", *summary_lines(grouped(results["rows"]))]))
     print(f"\n{folder / 'report.md'}")
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
+def main():
+    only_plots = sys.argv[1:2] == ["--plots"]
+    folders = sys.argv[2 if only_plots else 1:]
+    if len(folders) != 1:
         sys.exit(__doc__)
-    write(json.loads((pathlib.Path(sys.argv[1]) / "results.json").read_text()), pathlib.Path(sys.argv[1]))
+    folder = pathlib.Path(folders[0])
+    (draw if only_plots else write)(json.loads((folder / "results.json").read_text()), folder)
+
+
+if __name__ == "__main__":
+    main()
