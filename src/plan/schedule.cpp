@@ -339,9 +339,15 @@ bool slabs_are_better(const Geometry& geometry, const Workload& workload, const 
 // the tensors fit badly; where they are read again that is sooner, the more so if others share the cache. One core
 // writes faster past it, from half of what it holds on where tensors are read again, which then need not give way to
 // outputs. Past L2 already on some machines: what training writes is kept for its backward pass, so that the same
-// memory is not written again while a cache remembers it. What inference writes is.
-std::int64_t stream_limit(const Workload& workload, int threads, const Machine& machine) {
+// memory is not written again while a cache remembers it. What inference writes is, and is read before that: sooner
+// than elsewhere, too, but not much.
+std::int64_t stream_limit(const Geometry& geometry, const Workload& workload, int threads, const Machine& machine) {
     const bool trains = workload.reductions > 0;
+    if (!trains && machine.past_l2) {
+        const int later =
+            (threads > 1 ? 1 : 0) + (geometry.kind == MatrixKind::planes ? 1 : 0) + (workload.streams == 2 ? 1 : 0);
+        return machine.store_bytes * std::max(1 + later, 2) / 6;
+    }
     std::int64_t limit = 0;
     if (threads > 1) {
         limit = trains ? machine.store_bytes * 3 / 4 : machine.store_bytes * 7 / 8;
@@ -495,7 +501,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.probes = probes_caches(geometry, workload, schedule);
     schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time
     schedule.prefetch = fetches_next_slab(geometry, workload, schedule, machine, cached_bytes);
-    schedule.stream = workload.applies && bytes > stream_limit(workload, schedule.threads, machine);
+    schedule.stream = workload.applies && bytes > stream_limit(geometry, workload, schedule.threads, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule.planes_together = applies_planes_together(geometry, schedule, machine);
         schedule_planes(geometry, workload, machine, schedule);
