@@ -54,10 +54,14 @@ void prepare(Peer& peer, Session& session, int layers) {
     session.layers.clear(); // first free the memory of the last ones
     std::vector<Prepared> chain = {peer.prepare(session.task, nullptr)};
     while (chain.size() < static_cast<std::size_t>(layers)) {
-        if (chain.back().y == nullptr) {
+        float* written = chain.back().y;
+        if (written == nullptr) {
             throw std::runtime_error("only forward operations make a chain");
         }
-        chain.push_back(peer.prepare(session.task, chain.back().y));
+        chain.push_back(peer.prepare(session.task, written));
+        if (chain.back().x != written) {
+            throw std::runtime_error("does not read what the layer before wrote");
+        }
     }
     session.layers = std::move(chain);
     session.run();

@@ -106,7 +106,7 @@ class Layer {
         return {description, engine_, storage_.back().get()};
     }
     memory channels(float value) {
-        const memory result = tensor({{task_.shape.channels}, memory::data_type::f32, memory::format_tag::x}, false);
+        memory result = tensor({{task_.shape.channels}, memory::data_type::f32, memory::format_tag::x}, false);
         float* values = static_cast<float*>(result.get_data_handle());
         for (std::int64_t i = 0; i < task_.shape.channels; ++i) {
             values[i] = value;
