@@ -135,10 +135,9 @@ def choose_rows(options, operations, shapes):
     return rows
 
 
-def layers_of_chain(row, megabytes):
+def layers_of_chain(elements, megabytes):
     """So many that their outputs are of about so much memory; few enough that values stay finite."""
-    sizes = row["shape"]
-    return max(2, min(64, round(megabytes * 1e6 / (4 * sizes[0] * sizes[1] * sizes[2] * sizes[3]))))
+    return max(2, min(64, round(megabytes * 1e6 / (4 * elements))))
 
 
 def take_turns(peers, request, options, layers=1):
@@ -210,7 +209,7 @@ def measure(rows, peers, limit, options):
     for done, row in enumerate(rows):
         elements = row["shape"][0] * row["shape"][1] * row["shape"][2] * row["shape"][3]
         request = " ".join(map(str, [row["operation"], row["layout"], *row["shape"], row["threads"]]))
-        layers = layers_of_chain(row, options.chain) if options.chain else 1
+        layers = layers_of_chain(elements, options.chain) if options.chain else 1
         row["peers"], row["left_out"] = take_turns(peers, request, options, layers)
         row["limit"] = limit.of(row, elements)
         row["bytes"] = 4 * elements * row["streams"]

@@ -139,10 +139,10 @@ std::string answer_line(Peer& peer, Session& session, const std::string& line) {
         return "{\"name\": " + quoted(peer.name()) + ", \"version\": " + quoted(peer.version()) + "}";
     }
     if (command == "prepare") {
-        Task& task = session.task = {};
+        session = {};
+        Task& task = session.task;
         words >> task.operation >> task.layout >> task.shape.batch >> task.shape.channels >> task.shape.height >>
             task.shape.width >> task.threads;
-        session.layers.clear();
         if (words) {
             prepare(peer, session, 1);
             return "{\"implementation\": " + quoted(session.layers[0].implementation) + "}";

@@ -252,6 +252,10 @@ TEST_CASE("where a store that misses L2 waits for its line, training writes past
     CHECK(!streams(kBackward, 256, 2));
     CHECK(streams(kTraining, 640, 1));
     CHECK(streams(kTraining, 640, 2));
+    CHECK(!streams(kInference, 640, 1));
+    CHECK(!streams(kInference, 2048, 1));
+    CHECK(!streams(kInference, 2048, 2));
+    CHECK(streams(kInference, 8192, 1));
     CHECK(streams(kTraining, 8192, 64)); // what 64 cores have of L2 is more than outputs keep of the last level
 }
 
