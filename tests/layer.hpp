@@ -2,6 +2,8 @@
 #ifndef BNORM_TESTS_LAYER_HPP
 #define BNORM_TESTS_LAYER_HPP
 
+#include <vector>
+
 #include "support.hpp"
 
 namespace tests {
@@ -17,7 +19,8 @@ struct Setup {
     bool in_place = false;
     bool gamma = true;
     bool beta = true;
-    double mean = 0.5; // of x, whose standard deviation is 1
+    double mean = 0.5;            // of x, whose standard deviation is 1
+    std::int64_t check_every = 1; // channel: of tensors so large that all would take long
 };
 
 std::ostream& operator<<(std::ostream& stream, const Setup& setup);
@@ -29,6 +32,7 @@ struct Layer {
     Setup setup;
     Tensor x, residual, y, dy, dx, dresidual;
     Buffer<float> gamma, beta, running_mean, running_var, dgamma, dbeta;
+    std::vector<float> running_mean_before, running_var_before; // as the constructor left them
     Buffer<double> mean, inv_std;
     Buffer<unsigned char> mask;
 

@@ -5,7 +5,10 @@
 #include <cstddef>
 
 // glibc's own names of the functions that are replaced here, and parameters named otherwise than its headers do.
-// NOLINTBEGIN(bugprone-reserved-identifier,readability-inconsistent-declaration-parameter-name)
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name)
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wreserved-identifier"
+#endif
 extern "C" {
 void* __libc_malloc(std::size_t size);
 void* __libc_calloc(std::size_t count, std::size_t size);
@@ -52,4 +55,4 @@ int posix_memalign(void** memory, std::size_t alignment, std::size_t size) {
 }
 void free(void* memory) { __libc_free(memory); }
 }
-// NOLINTEND(bugprone-reserved-identifier,readability-inconsistent-declaration-parameter-name)
+// NOLINTEND(readability-inconsistent-declaration-parameter-name)
