@@ -19,7 +19,7 @@ plan::Workload workload_of(const bnorm_problem& problem) {
     case BNORM_INFERENCE:
     case BNORM_APPLY: return {0, true, 3, 1, 2 + residual, true};
     case BNORM_BACKWARD: return {2, true, 5, 2, 3 + residual}; // the first only where statistics were not saved
-    case BNORM_BACKWARD_FIXED: return {1, true, 5, 2, 3 + residual};
+    case BNORM_BACKWARD_FIXED: return {1, true, 5, 2, 3 + residual, false, true};
     case BNORM_MOMENTS: return {1, false, 0, 1, 1};
     case BNORM_GRADIENT_SUMS: return {1, false, 5, 2, 2};
     default: return {0, true, 5, 2, 3 + residual};

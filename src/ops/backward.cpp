@@ -107,7 +107,11 @@ class BackwardFixed final : public Gradient {
 
     void begin(const ChannelRange& range) const override {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            set_coefficients(range, index, count, statistics(range.first + index, count));
+            Statistics running;
+            running_statistics(execution_.passes.kernels, args_.running_mean, args_.running_var,
+                               execution_.problem.epsilon, range.first + index, count, running.mean, running.inv_std);
+            set_coefficients(range, index, count, running);
+            std::copy_n(running.inv_std, count, range.inv_std + index);
         });
     }
 
@@ -123,10 +127,12 @@ class BackwardFixed final : public Gradient {
     void finish(int reduction, const ChannelRange& range) const override {
         const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            const Statistics running = statistics(range.first + index, count);
+            const ValuesOr means(args_.running_mean, range.first + index, count, 0.0F);
+            double mean[kChannelsAtOnce];
+            std::copy_n(means.data(), count, mean);
             double centered[kChannelsAtOnce];
-            execution_.passes.kernels.about_mean(count, running.mean, {sums[0] + index, sums[1] + index}, centered);
-            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, running.inv_std,
+            execution_.passes.kernels.about_mean(count, mean, {sums[0] + index, sums[1] + index}, centered);
+            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, range.inv_std + index,
                                       {sums[0] + index, centered});
         });
     }
@@ -138,13 +144,6 @@ class BackwardFixed final : public Gradient {
         return reductions() > 0 && args_.dx != nullptr && args_.dresidual == nullptr && kernels::is_fixed_gate(gate_) &&
                passes.geometry.kind == plan::MatrixKind::columns &&
                (passes.schedule.joins_passes || passes.from_memory());
-    }
-
-    Statistics statistics(std::int64_t first, std::int64_t count) const {
-        Statistics result;
-        running_statistics(execution_.passes.kernels, args_.running_mean, args_.running_var, execution_.problem.epsilon,
-                           first, count, result.mean, result.inv_std);
-        return result;
     }
 
     const bnorm_backward_fixed_args& args_;

@@ -33,6 +33,7 @@ struct ChannelRange {
     std::int64_t count;
     std::int64_t next_first; // of the range that the same thread takes next, or first if there is none
     std::array<std::array<double*, 2>, plan::kMaxReductions> sums;
+    double* inv_std; // if the workload keeps it
     Coefficients coefficients;
 };
 

@@ -29,6 +29,7 @@ inline RangeScratch range_scratch(const plan::RangeScratch& layout, std::byte* b
         scratch.range.sums[i] = {at_offset<double>(base, layout.sums[i][0]),
                                  at_offset<double>(base, layout.sums[i][1])};
     }
+    scratch.range.inv_std = at_offset<double>(base, layout.inv_std);
     for (std::size_t i = 0; i < layout.coefficients.size(); ++i) {
         scratch.range.coefficients[i] = at_offset<float>(base, layout.coefficients[i]);
         scratch.column_coefficients[i] = at_offset<float>(base, layout.column_coefficients[i]);

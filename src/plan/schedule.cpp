@@ -105,6 +105,7 @@ RangeScratch make_range(const Geometry& geometry, const Workload& workload, Stra
             range.column_coefficients[index] = bump.take(padded(all_columns), sizeof(float));
         }
     }
+    range.inv_std = bump.take(workload.keeps_inv_std ? padded(channels) : 0, sizeof(double));
     if (columns && workload.reductions > 0) {
         for (std::int64_t& offset : range.column_sums) {
             offset = bump.take(strategy == Strategy::by_channels ? padded(all_columns) : 0, sizeof(double));

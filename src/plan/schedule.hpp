@@ -15,12 +15,13 @@ namespace bnorm::plan {
 
 // What the schedule must know of an operation.
 struct Workload {
-    int reductions = 0;     // passes that sum: 0, 1 or 2
-    bool applies = false;   // whether there is an elementwise pass
-    int coefficients = 0;   // f32 parameters a channel
-    int cached_tensors = 1; // tensors that both passes read
-    int streams = 2;        // tensors read or written, in all passes together
-    bool in_order = false;  // whether there is one pass only, which takes planes of several channels at once
+    int reductions = 0;         // passes that sum: 0, 1 or 2
+    bool applies = false;       // whether there is an elementwise pass
+    int coefficients = 0;       // f32 parameters a channel
+    int cached_tensors = 1;     // tensors that both passes read
+    int streams = 2;            // tensors read or written, in all passes together
+    bool in_order = false;      // whether there is one pass only, which takes planes of several channels at once
+    bool keeps_inv_std = false; // whether what begin computes is needed again when the reduction is finished
 };
 
 struct Machine {
@@ -44,6 +45,7 @@ struct RangeScratch {
     std::array<std::int64_t, kCoefficients> column_coefficients{};
     std::array<std::int64_t, 2> column_sums{};
     std::array<std::int64_t, 2> tail_sums{};
+    std::int64_t inv_std = 0;
     std::int64_t bytes = 0;
 };
 

@@ -69,10 +69,11 @@ bnorm_operation operation_of(const Workload& workload) {
     return workload.cached_tensors == 2 ? BNORM_BACKWARD : BNORM_TRAINING_FORWARD;
 }
 
-// As api/plan.cpp describes them: training forward; backward that computes its statistics; inference.
+// As api/plan.cpp describes them: training forward; backward that computes its statistics; frozen; inference.
 constexpr Workload kTraining = {1, true, 3, 1, 2};
 constexpr Workload kBackward = {2, true, 5, 2, 3};
 constexpr Workload kBackwardSaved = {1, true, 5, 2, 3}; // as an execution with saved statistics runs it
+constexpr Workload kBackwardFixed = {1, true, 5, 2, 3, false, true};
 constexpr Workload kInference = {0, true, 3, 1, 2, true};
 constexpr Machine machine(int threads) {
     return {threads, std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20};
@@ -164,7 +165,7 @@ TEST_CASE("the grid does not depend on threads: schedules only group its blocks"
 
 TEST_CASE("scratch memory stays below 1 % of the tensor plus 64 KiB a thread plus 48 bytes a channel") {
     for (const Shape& shape : shapes()) {
-        for (const Workload& workload : {kTraining, kBackward, kInference}) {
+        for (const Workload& workload : {kTraining, kBackward, kBackwardFixed, kInference}) {
             const Geometry geometry = geometry_of(shape, operation_of(workload));
             for (const int threads : {1, 2, 3, 8, 64}) {
                 const Schedule schedule = make_schedule(geometry, workload, machine(threads));
