@@ -6,7 +6,8 @@
 namespace bnorm::ops {
 namespace {
 
-void copy_or(const double* values, std::int64_t first, std::int64_t count, double otherwise, double* result) {
+template <class Value>
+void copy_or(const Value* values, std::int64_t first, std::int64_t count, double otherwise, double* result) {
     if (values != nullptr) {
         std::copy_n(values + first, count, result);
     } else {
@@ -127,9 +128,8 @@ class BackwardFixed final : public Gradient {
     void finish(int reduction, const ChannelRange& range) const override {
         const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            const ValuesOr means(args_.running_mean, range.first + index, count, 0.0F);
             double mean[kChannelsAtOnce];
-            std::copy_n(means.data(), count, mean);
+            copy_or(args_.running_mean, range.first + index, count, 0.0, mean);
             double centered[kChannelsAtOnce];
             execution_.passes.kernels.about_mean(count, mean, {sums[0] + index, sums[1] + index}, centered);
             write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, range.inv_std + index,

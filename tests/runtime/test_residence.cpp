@@ -3,7 +3,6 @@
 // some counts, a while apart, decides.
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <thread>
@@ -68,16 +67,22 @@ bool mostly_in_memory(const plan::Geometry& geometry, const ops::ReducedTensors&
     return times_in_memory(geometry, read, prepare) > kExecutions / 2;
 }
 
-template <class Prepare>
-bool mostly_in_cache(const plan::Geometry& geometry, const ops::ReducedTensors& read, const Prepare& prepare) {
+// Whether in one attempt of some, a while apart, no more than half of the executions found something in memory.
+template <class TimesInMemory>
+bool once_mostly_in_cache(const TimesInMemory& times) {
     constexpr int kAttempts = 8;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
-        if (times_in_memory(geometry, read, prepare) <= kExecutions / 2) {
+        if (times() <= kExecutions / 2) {
             return true;
         }
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
     return false;
+}
+
+template <class Prepare>
+bool mostly_in_cache(const plan::Geometry& geometry, const ops::ReducedTensors& read, const Prepare& prepare) {
+    return once_mostly_in_cache([&] { return times_in_memory(geometry, read, prepare); });
 }
 
 } // namespace
@@ -110,19 +115,15 @@ TEST_CASE("tensors are found in cache or in memory, dense or of rows apart") {
 // attempt has tensors of its own.
 TEST_CASE("tensors of twice L2 are found in the last-level cache") {
     constexpr std::int64_t kChannels = 256;
-    constexpr int kAttempts = 8;
     const std::int64_t pixels = 2 * runtime::cache_sizes().l2 / (kChannels * static_cast<std::int64_t>(sizeof(float)));
     const plan::Geometry geometry = geometry_of(kChannels, pixels, kChannels);
-    int least = kExecutions;
     std::vector<Tensors> kept;
-    for (int attempt = 0; attempt < kAttempts && least > kExecutions / 2; ++attempt) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(attempt == 0 ? 0 : 100));
+    CHECK(once_mostly_in_cache([&] {
         kept.emplace_back(kChannels * pixels);
         const Tensors& tensors = kept.back();
-        least = std::min(least, times_in_memory(geometry, {tensors.x.data(), tensors.dy.data()},
-                                                [&] { return fetch(tensors.x) + fetch(tensors.dy); }));
-    }
-    CHECK(least <= kExecutions / 2);
+        return times_in_memory(geometry, {tensors.x.data(), tensors.dy.data()},
+                               [&] { return fetch(tensors.x) + fetch(tensors.dy); });
+    }));
 }
 
 // Of these, no row has two lines that are far enough from each other, and the plan's expectation stays.
