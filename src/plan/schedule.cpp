@@ -38,6 +38,11 @@ constexpr std::int64_t kMoreScratchPerChannel = 48;
 constexpr std::int64_t kManyRows = 256;
 constexpr std::int64_t kMaxWholeRow = 2048;
 constexpr std::int64_t kMaxWholeRowOfGradients = 1792;
+// Several threads take ranges of channels all the same where those need no more than so many elements of each row a
+// thread: what ends within a page costs a row about as much as four elements (hardware fetches beyond it what another
+// core writes), what is done once a channel much more if all threads wait for it and fetch it from one core.
+constexpr std::int64_t kElementsForRow = 4;
+constexpr std::int64_t kRangesPerThread = 2;
 // A part's tree is at most this deep: it needs one level of sums for each.
 constexpr std::int64_t kMaxPartBlocks = 32;
 
@@ -447,6 +452,30 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
     }
 }
 
+// How many threads take few rows of many channels, each its own channels through all steps: none waits for another, or
+// reads what another has written. In cache, of rows that begin at a cache line, and where it has been measured, on
+// Intel's servers. Forward with a residual must gain more: threads share cache lines of the mask that they write.
+int threads_of_ranges(const Geometry& geometry, const Workload& workload, const Machine& machine, std::int64_t bytes) {
+    const bool shares_lines = geometry.x_stride % kLanes != 0 || geometry.y_stride % kLanes != 0;
+    if (!machine.past_l2 || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines ||
+        workload.reductions == 0) {
+        return 1;
+    }
+    const bool writes_mask = workload.cached_tensors == 1 && workload.streams > 2;
+    const std::int64_t useful = bytes / ((writes_mask ? 4 : 2) * kBytesPerThread);
+    const std::int64_t most =
+        std::min<std::int64_t>(geometry.row_length / kElementsForRow / geometry.rows, machine.threads);
+    const int threads = static_cast<int>(std::clamp<std::int64_t>(useful, 1, std::max<std::int64_t>(most, 1)));
+    return geometry.elements() * kElementBytes <= machine.l2_bytes * threads ? threads : 1;
+}
+
+void schedule_ranges(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
+    const std::int64_t most = std::max<std::int64_t>(1, kMaxPanelColumns / geometry.columns_per_channel);
+    const std::int64_t share = divide_up(geometry.channels, schedule.threads * kRangesPerThread);
+    schedule_by_channels(geometry, workload,
+                         even_step(geometry.channels, std::min(most, share), kLanes, 1, schedule.threads), schedule);
+}
+
 void schedule_columns(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
     const int threads = schedule.threads;
     const std::int64_t limit = scratch_limit_of_columns(geometry, workload, threads);
@@ -496,6 +525,9 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const std::int64_t bytes = elements * kElementBytes * workload.streams;
     const std::int64_t useful_threads = bytes / bytes_per_thread(geometry, workload, machine);
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(useful_threads, 1, machine.threads));
+    const int range_threads = threads_of_ranges(geometry, workload, machine, bytes);
+    const bool by_ranges = range_threads > 1 && range_threads >= schedule.threads;
+    schedule.threads = by_ranges ? range_threads : schedule.threads;
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
     schedule.from_memory = comes_from_memory(geometry, workload, machine, bytes, cached_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
@@ -508,7 +540,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
         schedule_planes(geometry, workload, machine, schedule);
     } else {
         schedule.joins_passes = !rows_share_sets(geometry, kNearOfPanels);
-        schedule_columns(geometry, workload, schedule);
+        by_ranges ? schedule_ranges(geometry, workload, schedule) : schedule_columns(geometry, workload, schedule);
     }
     return schedule;
 }

@@ -86,6 +86,9 @@ constexpr Machine large_machine(int threads, bool past_l2) {
     return {threads, 2 * kMebi, 128 * kMebi, 64 * kMebi, past_l2};
 }
 
+// A machine of each kind.
+std::vector<Machine> machines(int threads) { return {machine(threads), large_machine(threads, true)}; }
+
 } // namespace
 
 TEST_CASE("split_tree: the largest power of two below the count") {
@@ -168,10 +171,13 @@ TEST_CASE("scratch memory stays below 1 % of the tensor plus 64 KiB a thread plu
         for (const Workload& workload : {kTraining, kBackward, kBackwardFixed, kInference}) {
             const Geometry geometry = geometry_of(shape, operation_of(workload));
             for (const int threads : {1, 2, 3, 8, 64}) {
-                const Schedule schedule = make_schedule(geometry, workload, machine(threads));
-                INFO("shape ", shape, ", reductions ", workload.reductions, ", threads ", threads);
-                CHECK(schedule.scratch_bytes <=
-                      geometry.elements() * 4 / 100 + std::int64_t{65536} * schedule.threads + 48 * geometry.channels);
+                for (const Machine& machine : machines(threads)) {
+                    const Schedule schedule = make_schedule(geometry, workload, machine);
+                    INFO("shape ", shape, ", reductions ", workload.reductions, ", threads ", threads);
+                    CHECK(schedule.scratch_bytes <= geometry.elements() * 4 / 100 +
+                                                        std::int64_t{65536} * schedule.threads +
+                                                        48 * geometry.channels);
+                }
             }
         }
     }
@@ -424,6 +430,34 @@ TEST_CASE("several threads share few rows of many channels by parts") {
     }
 }
 
+// ... but where they would wait for each other, and cores are far from each other. A row that ends within a page costs
+// as much as a few of its elements; what each thread writes must be cache lines of its own.
+TEST_CASE("there they take ranges of channels where rows are few and begin at cache lines") {
+    const auto schedule = [](const Shape& shape, const Workload& workload, int threads = 2) {
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, large_machine(threads, true));
+    };
+    const auto by_channels = [&](const Shape& shape, const Workload& workload) {
+        return schedule(shape, workload).strategy == Strategy::by_channels && schedule(shape, workload).threads == 2;
+    };
+    for (const Workload& workload : {kTraining, kBackward, kBackwardSaved}) {
+        CHECK(by_channels({BNORM_NHWC, 1, 2048, 49}, workload));
+        CHECK(by_channels({BNORM_NHWC, 4, 2048, 49}, workload));
+        CHECK(by_channels({BNORM_NHWC, 64, 4096, 1}, workload));
+        CHECK(!by_channels({BNORM_NHWC, 8, 2048, 49}, workload));
+        CHECK(!by_channels({BNORM_NHWC, 1, 1024, 196}, workload));
+        CHECK(!by_channels({BNORM_NHWC, 64, 4104, 1}, workload));  // of 16416 bytes
+        CHECK(!by_channels({BNORM_NHWC, 256, 8192, 1}, workload)); // not in L2
+    }
+    CHECK(!by_channels({BNORM_NHWC, 1, 2048, 49}, kInference));
+    CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kTraining).channels_per_item == 512);
+    CHECK(schedule({BNORM_NHWC, 64, 8192, 1}, kTraining).channels_per_item <= 1024);
+    constexpr Workload kTrainingResidual = {1, true, 3, 1, 3}; // whose masks' cache lines are shared
+    CHECK(schedule({BNORM_NHWC, 1, 1280, 49}, kBackwardSaved).threads == 2);
+    CHECK(schedule({BNORM_NHWC, 1, 1280, 49}, kTrainingResidual).threads == 1);
+    CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kTrainingResidual).threads == 2);
+    CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved, 64).threads == 4); // a quarter of a mebibyte each
+}
+
 // One thread took up to 1.3 times as long by ranges of channels.
 TEST_CASE("one thread takes whole rows of up to 1792 channels, forward of up to 2048, if they are many") {
     const auto check_whole = [](const Shape& shape, const Workload& workload) {
@@ -533,21 +567,23 @@ TEST_CASE("the suite spreads evenly over 2 to 256 threads") {
             for (const Workload& workload : {kTraining, kBackwardSaved, kBackward, kInference}) {
                 const Geometry geometry = geometry_of(shape, operation_of(workload));
                 for (const int threads : {2, 4, 6, 8, 12, 16, 32, 48, 64, 128, 256}) {
-                    const Schedule schedule = make_schedule(geometry, workload, machine(threads));
-                    const bench::Balance spread = bench::balance(geometry, workload, schedule);
-                    const double even = spread.bytes / spread.slowest;
-                    INFO("shape ", shape, ", reductions ", workload.reductions, ", threads ", threads, ", slowest ",
-                         spread.slowest);
-                    ++plans;
-                    uneven += spread.slowest > 1.15 ? 1 : 0;
-                    if (schedule.strategy == Strategy::by_channels) {
-                        const double by_parts = even *
-                                                (workload.streams + workload.reductions * workload.cached_tensors) /
-                                                workload.streams;
-                        CHECK((spread.slowest <= 1.15 || spread.bytes <= by_parts));
-                    } else {
-                        CHECK(spread.slowest <=
-                              (geometry.elements() / schedule.threads < few_blocks(geometry) ? 1.25 : 1.15));
+                    for (const Machine& machine : machines(threads)) {
+                        const Schedule schedule = make_schedule(geometry, workload, machine);
+                        const bench::Balance spread = bench::balance(geometry, workload, schedule);
+                        const double even = spread.bytes / spread.slowest;
+                        INFO("shape ", shape, ", reductions ", workload.reductions, ", threads ", threads, ", slowest ",
+                             spread.slowest);
+                        ++plans;
+                        uneven += spread.slowest > 1.15 ? 1 : 0;
+                        if (schedule.strategy == Strategy::by_channels) {
+                            const double by_parts = even *
+                                                    (workload.streams + workload.reductions * workload.cached_tensors) /
+                                                    workload.streams;
+                            CHECK((spread.slowest <= 1.15 || spread.bytes <= by_parts));
+                        } else {
+                            CHECK(spread.slowest <=
+                                  (geometry.elements() / schedule.threads < few_blocks(geometry) ? 1.25 : 1.15));
+                        }
                     }
                 }
             }
@@ -567,13 +603,15 @@ TEST_CASE("the largest problems, on any number of threads: nothing overflows, no
             for (const Workload& workload : {kTraining, kBackward, kInference}) {
                 const Geometry geometry = geometry_of({layout, size[0], size[1], size[2]}, operation_of(workload));
                 for (const int threads : {1, 2, 3, 64, 1 << 20, std::numeric_limits<int>::max()}) {
-                    const Schedule schedule = make_schedule(geometry, workload, machine(threads));
-                    INFO("sizes ", size[0], " ", size[1], " ", size[2], ", threads ", threads);
-                    CHECK(schedule.threads >= 1);
-                    CHECK(schedule.threads <= threads);
-                    CHECK(schedule.scratch_bytes >= 0);
-                    CHECK((schedule.strategy == Strategy::by_channels ? schedule.channels_per_item
-                                                                      : schedule.blocks_per_part) >= 1);
+                    for (const Machine& machine : machines(threads)) {
+                        const Schedule schedule = make_schedule(geometry, workload, machine);
+                        INFO("sizes ", size[0], " ", size[1], " ", size[2], ", threads ", threads);
+                        CHECK(schedule.threads >= 1);
+                        CHECK(schedule.threads <= threads);
+                        CHECK(schedule.scratch_bytes >= 0);
+                        CHECK((schedule.strategy == Strategy::by_channels ? schedule.channels_per_item
+                                                                          : schedule.blocks_per_part) >= 1);
+                    }
                 }
             }
         }
