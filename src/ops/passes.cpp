@@ -1,6 +1,7 @@
 #include "ops/passes.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "ops/residence.hpp"
 #include "ops/steps.hpp"
@@ -10,6 +11,7 @@
 namespace bnorm::ops {
 namespace {
 
+using plan::BlockGrid;
 using plan::divide_up;
 using plan::MatrixKind;
 using plan::Strategy;
@@ -106,30 +108,68 @@ class ByParts {
   public:
     ByParts(const Passes& passes, const Operation& operation)
         : passes_(passes), operation_(operation), steps_(passes, operation),
-          scratch_(range_scratch(passes.schedule.range, passes.scratch, 0, passes.geometry.channels)) {}
+          scratch_(range_scratch(passes.schedule.range, passes.scratch, 0, passes.geometry.channels)) {
+        for (int reduction = 0; reduction < operation.reductions(); ++reduction) {
+            add({Step::reduce, reduction}, {reduction_items(), {}});
+            if (merges_together()) {
+                add({Step::merge, reduction}, {divide_up(passes.geometry.row_length, kMergedColumns), {}});
+            }
+        }
+        if (operation.applies()) {
+            add({Step::apply, 0}, apply_phase());
+        }
+    }
 
     void run() const noexcept {
         steps_.begin(scratch_);
-        for (int reduction = 0; reduction < operation_.reductions(); ++reduction) {
-            if (passes_.geometry.kind == MatrixKind::columns) {
-                reduce_columns(reduction);
-            } else {
-                reduce_planes(reduction);
-            }
-            steps_.finish(reduction, scratch_);
+        if (operation_.reductions() == 0) {
+            begin_apply();
         }
-        if (operation_.applies()) {
-            apply();
+        runtime::parallel_phases(passes_.threads, {phases_.data(), count_}, *this);
+    }
+
+    // What the threads do.
+
+    void body(int phase, std::int64_t item, std::int64_t, int slot) const noexcept {
+        const PhaseOf& of = phases_of_[static_cast<std::size_t>(phase)];
+        switch (of.step) {
+        case Step::reduce:
+            passes_.geometry.kind == MatrixKind::columns ? reduce_columns(of.reduction, item, slot)
+                                                         : reduce_plane(of.reduction, item);
+            break;
+        case Step::merge: merge_panel(operation_.sum_kind(of.reduction), item); break;
+        case Step::apply: apply(item); break;
+        }
+    }
+
+    // Reductions may write, too (reduce_and_apply).
+    void end() const noexcept { end_of_stores(passes_)(); }
+
+    void finish(int phase) const noexcept {
+        const PhaseOf& of = phases_of_[static_cast<std::size_t>(phase)];
+        if (of.step == Step::apply || (of.step == Step::reduce && merges_together())) {
+            return;
+        }
+        fold(of);
+        steps_.finish(of.reduction, scratch_);
+        if (of.reduction + 1 == operation_.reductions()) {
+            begin_apply();
         }
     }
 
   private:
-    // Reductions may write, too (reduce_and_apply).
-    template <class Body>
-    void for_items(std::int64_t items, Direction direction, const Body& body) const noexcept {
-        const auto run_item = [&](std::int64_t item, std::int64_t, int slot) noexcept { body(item, slot); };
-        runtime::parallel_for(passes_.threads, items, {runtime::Lookahead::none, direction}, run_item,
-                              end_of_stores(passes_));
+    enum class Step { reduce, merge, apply };
+    struct PhaseOf {
+        Step step = Step::apply;
+        int reduction = 0;
+    };
+    // Few merges are done sooner than other threads are told of them.
+    static constexpr std::int64_t kFewMerges = 32768;
+    static constexpr std::int64_t kMergedColumns = 128;
+
+    void add(const PhaseOf& of, const runtime::Phase& phase) {
+        phases_of_[count_] = of;
+        phases_[count_++] = phase;
     }
 
     std::int64_t blocks_of_part(std::int64_t part) const {
@@ -137,17 +177,44 @@ class ByParts {
         return std::min(step, passes_.geometry.grid.count() - part * step);
     }
 
+    std::int64_t panels() const { return divide_up(passes_.geometry.row_length, passes_.schedule.panel_columns); }
+
+    std::int64_t reduction_items() const {
+        const bool columns = passes_.geometry.kind == MatrixKind::columns;
+        return (columns ? panels() : passes_.geometry.channels) * passes_.schedule.parts;
+    }
+
+    bool merges_together() const {
+        return passes_.geometry.kind == MatrixKind::columns &&
+               passes_.schedule.parts * passes_.geometry.row_length > kFewMerges;
+    }
+
+    // When all parts have their sums: those of the channels.
+    void fold(const PhaseOf& of) const noexcept {
+        if (passes_.geometry.kind == MatrixKind::planes) {
+            fold_planes(of.reduction);
+            return;
+        }
+        if (of.step == Step::reduce) {
+            merge_parts(operation_.sum_kind(of.reduction), 0, passes_.geometry.row_length, 0, passes_.schedule.parts);
+        }
+        steps_.fold_columns(of.reduction, scratch_, partial(0, 0));
+    }
+
     // ---- planes ----
 
-    void reduce_planes(int reduction) const noexcept {
+    Sums* partials() const { return at_offset<Sums>(passes_.scratch, passes_.schedule.partials_offset); }
+
+    void reduce_plane(int reduction, std::int64_t item) const noexcept {
+        const std::int64_t channel = item / passes_.schedule.parts;
+        const std::int64_t part = item % passes_.schedule.parts;
+        partials()[item] = steps_.reduce_channel(reduction, channel, advance(scratch_.range.coefficients, channel),
+                                                 part * passes_.schedule.blocks_per_part, blocks_of_part(part));
+    }
+
+    void fold_planes(int reduction) const noexcept {
         const std::int64_t parts = passes_.schedule.parts;
-        auto* partials = at_offset<Sums>(passes_.scratch, passes_.schedule.partials_offset);
-        for_items(passes_.geometry.channels * parts, Direction::forwards, [&](std::int64_t item, int) noexcept {
-            const std::int64_t channel = item / parts;
-            const std::int64_t part = item % parts;
-            partials[item] = steps_.reduce_channel(reduction, channel, advance(scratch_.range.coefficients, channel),
-                                                   part * passes_.schedule.blocks_per_part, blocks_of_part(part));
-        });
+        const Sums* partials = this->partials();
         const auto& sums = scratch_.range.sums[static_cast<std::size_t>(reduction)];
         for (std::int64_t channel = 0; channel < passes_.geometry.channels; ++channel) {
             const Sums all = reduce_tree(operation_.sum_kind(reduction), channel * parts, parts,
@@ -165,36 +232,22 @@ class ByParts {
         return {base, base + passes_.schedule.partial_columns};
     }
 
-    void reduce_columns(int reduction) const noexcept {
+    void reduce_columns(int reduction, std::int64_t item, int slot) const noexcept {
         const plan::Schedule& schedule = passes_.schedule;
-        const std::int64_t columns = passes_.geometry.row_length;
-        const std::int64_t panels = divide_up(columns, schedule.panel_columns);
-        for_items(panels * schedule.parts, Direction::forwards, [&](std::int64_t item, int slot) noexcept {
-            const std::int64_t part = item / panels;
-            const std::int64_t column = item % panels * schedule.panel_columns;
-            auto* levels = at_offset<double>(passes_.scratch, schedule.slots_offset + slot * schedule.slot_bytes +
-                                                                  schedule.levels_offset);
-            steps_.reduce_columns(reduction, Pattern::periodic, column,
-                                  std::min(schedule.panel_columns, columns - column),
-                                  advance(scratch_.column_coefficients, column), part * schedule.blocks_per_part,
-                                  blocks_of_part(part), partial(part, column), levels);
-        });
-        merge_columns_of_parts(operation_.sum_kind(reduction));
-        const ColumnSums all = partial(0, 0);
-        steps_.fold_columns(reduction, scratch_, all);
+        const std::int64_t part = item / panels();
+        const std::int64_t column = item % panels() * schedule.panel_columns;
+        auto* levels = at_offset<double>(passes_.scratch,
+                                         schedule.slots_offset + slot * schedule.slot_bytes + schedule.levels_offset);
+        steps_.reduce_columns(reduction, Pattern::periodic, column,
+                              std::min(schedule.panel_columns, passes_.geometry.row_length - column),
+                              advance(scratch_.column_coefficients, column), part * schedule.blocks_per_part,
+                              blocks_of_part(part), partial(part, column), levels);
     }
 
-    // Few merges are done sooner than other threads are woken.
-    void merge_columns_of_parts(SumKind kind) const noexcept {
-        constexpr std::int64_t kFewMerges = 32768;
-        constexpr std::int64_t kPanel = 128;
-        const plan::Schedule& schedule = passes_.schedule;
-        const std::int64_t columns = passes_.geometry.row_length;
-        const std::int64_t step = schedule.parts * columns <= kFewMerges ? columns : kPanel;
-        for_items(divide_up(columns, step), Direction::forwards, [&](std::int64_t item, int) noexcept {
-            const std::int64_t column = item * step;
-            merge_parts(kind, column, std::min(step, columns - column), 0, schedule.parts);
-        });
+    void merge_panel(SumKind kind, std::int64_t item) const noexcept {
+        const std::int64_t column = item * kMergedColumns;
+        merge_parts(kind, column, std::min(kMergedColumns, passes_.geometry.row_length - column), 0,
+                    passes_.schedule.parts);
     }
 
     // In place: the sums of the subtree end up in its first part. Returns its rows.
@@ -215,53 +268,58 @@ class ByParts {
 
     // ---- apply ----
 
-    void apply() const noexcept {
-        steps_.apply_tail(scratch_);
+    void begin_apply() const noexcept {
+        if (operation_.applies()) {
+            steps_.apply_tail(scratch_);
+        }
+    }
+
+    // Of an item: images in the order of memory, pieces of one channel's planes, or rows.
+    BlockGrid images() const {
+        const plan::Geometry& geometry = passes_.geometry;
+        return {geometry.rows, geometry.channels, passes_.schedule.apply_rows, passes_.schedule.apply_channels};
+    }
+    BlockGrid pieces() const {
+        const plan::Geometry& geometry = passes_.geometry;
+        return {geometry.rows, geometry.columns_per_channel, passes_.schedule.apply_rows,
+                passes_.schedule.apply_columns};
+    }
+
+    runtime::Phase apply_phase() const {
         const plan::Geometry& geometry = passes_.geometry;
         if (passes_.schedule.apply_channels > 0) {
-            apply_in_order();
-            return;
+            return {images().count(), {}};
         }
+        const bool again = operation_.reductions() > 0;
         if (geometry.kind == MatrixKind::planes) {
-            apply_planes();
-            return;
+            return {geometry.channels * pieces().count(), {runtime::Lookahead::none, Direction::backwards}};
         }
-        const std::int64_t step = passes_.schedule.apply_rows;
-        const std::int64_t items = divide_up(geometry.rows, step);
-        const Direction direction = operation_.reductions() > 0 ? Direction::backwards : Direction::forwards;
-        for_items(items, direction, [&](std::int64_t item, int) noexcept {
-            const std::int64_t row = item * step;
-            steps_.apply_rows(scratch_, row, std::min(step, geometry.rows - row));
-        });
+        return {divide_up(geometry.rows, passes_.schedule.apply_rows),
+                {runtime::Lookahead::none, again ? Direction::backwards : Direction::forwards}};
     }
 
-    void apply_in_order() const noexcept {
-        const plan::Geometry& geometry = passes_.geometry;
-        const plan::BlockGrid items = {geometry.rows, geometry.channels, passes_.schedule.apply_rows,
-                                       passes_.schedule.apply_channels};
-        for_items(items.count(), Direction::forwards, [&](std::int64_t item, int) noexcept {
-            const plan::Block images = items.at(item);
-            for (std::int64_t row = images.row; row < images.row + images.rows; ++row) {
-                steps_.apply_image(scratch_, row, images.column, images.columns);
+    void apply(std::int64_t item) const noexcept {
+        if (passes_.schedule.apply_channels > 0) {
+            const plan::Block block = images().at(item);
+            for (std::int64_t row = block.row; row < block.row + block.rows; ++row) {
+                steps_.apply_image(scratch_, row, block.column, block.columns);
             }
-        });
-    }
-
-    void apply_planes() const noexcept {
-        const plan::Geometry& geometry = passes_.geometry;
-        const plan::BlockGrid pieces = {geometry.rows, geometry.columns_per_channel, passes_.schedule.apply_rows,
-                                        passes_.schedule.apply_columns};
-        const std::int64_t per_channel = pieces.count();
-        const std::int64_t items = geometry.channels * per_channel;
-        for_items(items, Direction::backwards, [&](std::int64_t item, int) noexcept {
-            steps_.apply_plane_rows(scratch_, item / per_channel, pieces.at(item % per_channel));
-        });
+        } else if (passes_.geometry.kind == MatrixKind::planes) {
+            const std::int64_t of_channel = pieces().count();
+            steps_.apply_plane_rows(scratch_, item / of_channel, pieces().at(item % of_channel));
+        } else {
+            const std::int64_t row = item * passes_.schedule.apply_rows;
+            steps_.apply_rows(scratch_, row, std::min(passes_.schedule.apply_rows, passes_.geometry.rows - row));
+        }
     }
 
     const Passes& passes_;
     const Operation& operation_;
     Steps steps_;
     RangeScratch scratch_;
+    std::array<PhaseOf, runtime::kMostPhases> phases_of_{};
+    std::array<runtime::Phase, runtime::kMostPhases> phases_{};
+    std::size_t count_ = 0;
 };
 
 } // namespace

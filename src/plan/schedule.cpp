@@ -457,11 +457,10 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
 // Intel's servers. Forward with a residual must gain more: threads share cache lines of the mask that they write.
 int threads_of_ranges(const Geometry& geometry, const Workload& workload, const Machine& machine, std::int64_t bytes) {
     const bool shares_lines = geometry.x_stride % kLanes != 0 || geometry.y_stride % kLanes != 0;
-    if (!machine.past_l2 || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines ||
-        workload.reductions == 0) {
+    if (!machine.past_l2 || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines) {
         return 1;
     }
-    const bool writes_mask = workload.cached_tensors == 1 && workload.streams > 2;
+    const bool writes_mask = workload.reductions > 0 && workload.cached_tensors == 1 && workload.streams > 2;
     const std::int64_t useful = bytes / ((writes_mask ? 4 : 2) * kBytesPerThread);
     const std::int64_t most =
         std::min<std::int64_t>(geometry.row_length / kElementsForRow / geometry.rows, machine.threads);
@@ -499,14 +498,14 @@ void schedule_columns(const Geometry& geometry, const Workload& workload, Schedu
     schedule_by_channels(geometry, workload, std::min(channels, geometry.channels), schedule);
 }
 
-// On Intel's servers, whose cores are farther from each other, one core has done four times as much of columns, and
-// twice of what only is elementwise, before another one helps; sums of planes take longer.
+// On Intel's servers, whose cores are farther from each other, one core has done three or four times as much of
+// columns, and twice of what only is elementwise, before another one helps; sums of planes take longer.
 std::int64_t bytes_per_thread(const Geometry& geometry, const Workload& workload, const Machine& machine) {
     if (!machine.past_l2) {
         return kBytesPerThread;
     }
     if (geometry.kind == MatrixKind::columns) {
-        return 4 * kBytesPerThread;
+        return (workload.streams == 2 ? 3 : 4) * kBytesPerThread;
     }
     return workload.reductions == 0 ? 2 * kBytesPerThread : kBytesPerThread;
 }

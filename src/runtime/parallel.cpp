@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <thread>
 
+#include <immintrin.h>
 #include <oneapi/tbb/blocked_range.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/partitioner.h>
@@ -11,6 +13,10 @@
 
 namespace bnorm::runtime {
 namespace {
+
+int threads_of(const Threads& threads, const Phase& phase) {
+    return static_cast<int>(std::min<std::int64_t>(threads.count, phase.items));
+}
 
 // Where `part` of `parts` begins.
 std::int64_t begin_of(std::int64_t items, int part, int parts) {
@@ -20,61 +26,108 @@ std::int64_t begin_of(std::int64_t items, int part, int parts) {
 // More threads than that begin with a share that others have begun.
 constexpr int kMostShares = 128;
 
-// Each thread has a share of neighbouring items, the same in every pass over as many, so that it finds in its own
+// Each thread has a share of neighbouring items, the same in every phase of as many, so that it finds in its own
 // caches what it has read, and what hardware fetches beyond one item is of its next. Handed out by a counter a share: a
 // thread that finds nothing left of its own takes from the others', and one that comes late, or is taken off its core,
-// delays nobody.
-class ItemQueue {
+// delays nobody but by the item that it is at.
+class PhaseQueue {
   public:
-    ItemQueue(std::int64_t items, int threads, const ItemOrder& order, const ParallelWork& work)
-        : items_(items), shares_(std::min(threads, kMostShares)), order_(order), work_(work) {}
-
-    void work(int slot) noexcept {
-        int finished = 0;
-        std::int64_t item = take(slot, finished);
-        while (item < items_) {
-            if (order_.lookahead == Lookahead::one_item) {
-                const std::int64_t next = take(slot, finished);
-                work_.body(work_.context, item, next, slot);
-                item = next;
-            } else {
-                work_.body(work_.context, item, items_, slot);
-                item = take(slot, finished);
-            }
+    PhaseQueue(std::span<const Phase> phases, int threads, const ParallelWork& work)
+        : phases_(phases), shares_(std::min(threads, kMostShares)), work_(work) {
+        for (std::size_t phase = 0; phase < phases.size(); ++phase) {
+            left_[phase].store(phases[phase].items, std::memory_order_relaxed);
         }
+    }
+
+    // All phases, with the other threads.
+    void work(int slot) noexcept {
+        for (std::size_t phase = 0; phase < phases_.size(); ++phase) {
+            wait_for(phase);
+            work_at(phase, slot);
+        }
+    }
+
+    // What is left of a phase that has begun. Waits for nobody.
+    void work_at(std::size_t phase, int slot) noexcept {
+        const std::int64_t done = run_items(phase, slot);
         work_.end(work_.context);
+        // Whoever has done the last item sees what all others did, and they what it does before the next phase.
+        if (done > 0 && left_[phase].fetch_sub(done, std::memory_order_acq_rel) == done) {
+            work_.finish(work_.context, static_cast<int>(phase));
+            begun_.store(phase + 1, std::memory_order_release);
+        }
     }
 
   private:
-    struct alignas(64) Counter {
-        std::atomic<std::int64_t> taken{0};
+    // One a share, for every phase.
+    struct alignas(64) Counters {
+        std::array<std::atomic<std::int64_t>, kMostPhases> taken{};
     };
 
-    // From the share of `slot` or those after it, `finished` of which have none left; items_ if no share has.
-    std::int64_t take(int slot, int& finished) noexcept {
-        for (; finished < shares_; ++finished) {
-            const int share = (slot % shares_ + finished) % shares_;
-            const std::int64_t begin = begin_of(items_, share, shares_);
-            const std::int64_t end = begin_of(items_, share + 1, shares_);
-            const std::int64_t index =
-                counters_[static_cast<std::size_t>(share)].taken.fetch_add(1, std::memory_order_relaxed);
-            if (index < end - begin) {
-                return order_.direction == Direction::backwards ? end - 1 - index : begin + index;
-            }
+    // Returns how many.
+    std::int64_t run_items(std::size_t phase, int slot) noexcept {
+        const std::int64_t items = phases_[phase].items;
+        const bool looks_ahead = phases_[phase].order.lookahead == Lookahead::one_item;
+        int finished = 0;
+        std::int64_t done = 0;
+        for (std::int64_t item = take(phase, slot, finished); item < items; ++done) {
+            const std::int64_t next = looks_ahead ? take(phase, slot, finished) : items;
+            work_.body(work_.context, static_cast<int>(phase), item, next, slot);
+            item = looks_ahead ? next : take(phase, slot, finished);
         }
-        return items_;
+        return done;
     }
 
-    std::int64_t items_;
+    // From the share of `slot` or those after it, `finished` of which have none left; the number of items if no share
+    // has.
+    std::int64_t take(std::size_t phase, int slot, int& finished) noexcept {
+        const std::int64_t items = phases_[phase].items;
+        for (; finished < shares_; ++finished) {
+            const int share = (slot % shares_ + finished) % shares_;
+            const std::int64_t begin = begin_of(items, share, shares_);
+            const std::int64_t end = begin_of(items, share + 1, shares_);
+            auto& taken = counters_[static_cast<std::size_t>(share)].taken[phase];
+            const std::int64_t index = taken.fetch_add(1, std::memory_order_relaxed);
+            if (index < end - begin) {
+                return phases_[phase].order.direction == Direction::backwards ? end - 1 - index : begin + index;
+            }
+        }
+        return items;
+    }
+
+    // Until others have done the items that they are at, which takes microseconds; long, if one is off its core.
+    void wait_for(std::size_t phase) noexcept {
+        constexpr int kPauses = 1000;
+        for (int i = 0; begun_.load(std::memory_order_acquire) < phase; ++i) {
+            i < kPauses ? _mm_pause() : std::this_thread::yield();
+        }
+    }
+
+    std::span<const Phase> phases_;
     int shares_;
-    ItemOrder order_;
     ParallelWork work_;
-    std::array<Counter, kMostShares> counters_;
+    std::array<Counters, kMostShares> counters_;
+    alignas(64) std::array<std::atomic<std::int64_t>, kMostPhases> left_{};
+    alignas(64) std::atomic<std::size_t> begun_{0};
 };
+
+void run_alone(std::span<const Phase> phases, const ParallelWork& work) {
+    for (std::size_t phase = 0; phase < phases.size(); ++phase) {
+        const std::int64_t items = phases[phase].items;
+        const ItemOrder& order = phases[phase].order;
+        for (std::int64_t index = 0; index < items; ++index) {
+            const std::int64_t item = order.direction == Direction::backwards ? items - 1 - index : index;
+            const std::int64_t next = order.lookahead == Lookahead::one_item ? item + 1 : items;
+            work.body(work.context, static_cast<int>(phase), item, next, 0);
+        }
+        work.end(work.context);
+        work.finish(work.context, static_cast<int>(phase));
+    }
+}
 
 // Isolated: while the caller waits here, it takes up no other work of its arena, which might wait for the caller in
 // turn.
-void run_on_arena(int threads, ItemQueue& queue) {
+void run_on_arena(int threads, PhaseQueue& queue) {
     tbb::this_task_arena::isolate([&] {
         tbb::parallel_for(
             tbb::blocked_range<int>(0, threads, 1),
@@ -87,35 +140,49 @@ void run_on_arena(int threads, ItemQueue& queue) {
     });
 }
 
-// The host may run the tasks one after the other, or forget some: each one finishes whatever is left.
-void run_on_host(const bnorm_parallel_for& host, int threads, ItemQueue& queue) {
-    host.run(
-        host.context, threads, [](void* argument, std::int32_t slot) { static_cast<ItemQueue*>(argument)->work(slot); },
-        &queue);
+// Phase by phase: the host is promised tasks that do not wait for each other. It may run them one after the other, or
+// forget some: each one finishes whatever is left, and the caller looks last.
+void run_on_host(const Threads& threads, std::span<const Phase> phases, PhaseQueue& queue) {
+    struct Task {
+        PhaseQueue& queue;
+        std::size_t phase;
+    };
+    for (std::size_t phase = 0; phase < phases.size(); ++phase) {
+        const int count = threads_of(threads, phases[phase]);
+        Task task = {queue, phase};
+        if (count > 1) {
+            threads.host.run(
+                threads.host.context, count,
+                [](void* argument, std::int32_t slot) {
+                    const Task& part = *static_cast<const Task*>(argument);
+                    part.queue.work_at(part.phase, slot);
+                },
+                &task);
+        }
+        queue.work_at(phase, 0);
+    }
 }
 
 } // namespace
 
 int available_threads() { return std::max(1, tbb::this_task_arena::max_concurrency()); }
 
-void parallel_run(const Threads& threads, std::int64_t items, const ItemOrder& order,
-                  const ParallelWork& work) noexcept {
-    const int count = static_cast<int>(std::min<std::int64_t>(threads.count, items));
-    if (count <= 1) {
-        for (std::int64_t index = 0; index < items; ++index) {
-            const std::int64_t item = order.direction == Direction::backwards ? items - 1 - index : index;
-            work.body(work.context, item, order.lookahead == Lookahead::one_item ? item + 1 : items, 0);
-        }
-        work.end(work.context);
+void parallel_run(const Threads& threads, std::span<const Phase> phases, const ParallelWork& work) noexcept {
+    int most = 0;
+    for (const Phase& phase : phases) {
+        most = std::max(most, threads_of(threads, phase));
+    }
+    if (most <= 1) {
+        run_alone(phases, work);
         return;
     }
-    ItemQueue queue(items, count, order, work);
+    PhaseQueue queue(phases, most, work);
+    if (threads.host.run != nullptr) {
+        run_on_host(threads, phases, queue);
+        return;
+    }
     try {
-        if (threads.host.run != nullptr) {
-            run_on_host(threads.host, count, queue);
-        } else {
-            run_on_arena(count, queue);
-        }
+        run_on_arena(most, queue);
     } catch (...) {
         // oneTBB had no memory for its tasks. It has waited for those that ran; what they left is done here.
     }

@@ -2,7 +2,9 @@
 #ifndef BNORM_RUNTIME_PARALLEL_HPP
 #define BNORM_RUNTIME_PARALLEL_HPP
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include "bnorm/bnorm.h"
@@ -11,13 +13,6 @@ namespace bnorm::runtime {
 
 // How many threads the caller's oneTBB arena has; at least 1.
 int available_threads();
-
-// What threads do; `context` is handed to both.
-struct ParallelWork {
-    void (*body)(const void* context, std::int64_t item, std::int64_t next, int slot);
-    void (*end)(const void* context);
-    const void* context;
-};
 
 // Whether a thread learns, while it is at an item, which one it takes up next. It then keeps one back from the others:
 // at the end of the items that may cost as much as one of them takes.
@@ -31,37 +26,67 @@ struct ItemOrder {
     Direction direction = Direction::forwards;
 };
 
+// Items that need nothing from each other, but all that the phases before have done. A phase before another has one
+// item at least.
+struct Phase {
+    std::int64_t items = 0;
+    ItemOrder order;
+};
+
+constexpr std::size_t kMostPhases = 8;
+
+// What threads do; `context` is handed to all.
+struct ParallelWork {
+    void (*body)(const void* context, int phase, std::int64_t item, std::int64_t next, int slot);
+    void (*end)(const void* context);
+    void (*finish)(const void* context, int phase);
+    const void* context;
+};
+
 // Where threads come from, and how many of them are used.
 struct Threads {
     int count = 1;
     bnorm_parallel_for host{}; // without a function: oneTBB
 };
 
-// Calls work.body(context, item, next, slot) once for each item of [0, items), on up to threads.count threads, and
-// returns when all are done. Each thread begins with a share of neighbouring items, the first thread with the first of
-// them, and then helps with those of others. `next` is the thread's next item, `items` if there is none or no
-// lookahead. `slot`, in [0, threads.count), is distinct among bodies that run at the same time. Each thread calls
-// work.end(context) when it finds no item left. The caller's thread works from the first instant and can finish alone:
-// whoever arrives late finds nothing left. Never throws; what it calls must not either.
-void parallel_run(const Threads& threads, std::int64_t items, const ItemOrder& order,
-                  const ParallelWork& work) noexcept;
+// For one phase after the other, calls work.body(context, phase, item, next, slot) once for each of its items, on up to
+// threads.count threads, then work.finish(context, phase) once; returns when all is done. Each thread begins with a
+// share of neighbouring items, the first thread with the first of them, and then helps with those of others. `next` is
+// the thread's next item, the number of items if there is none or no lookahead. `slot`, in [0, threads.count), is
+// distinct among bodies that run at the same time. Each thread calls work.end(context) when it finds no item of a phase
+// left. The caller's thread works from the first instant and can finish alone: whoever arrives late finds nothing left,
+// and threads wait only for items that another is at. Never throws; what it calls must not either.
+void parallel_run(const Threads& threads, std::span<const Phase> phases, const ParallelWork& work) noexcept;
 
-// body(item, next, slot), end()
+// work.body(phase, item, next, slot), work.end(), work.finish(phase)
+template <class Work>
+void parallel_phases(const Threads& threads, std::span<const Phase> phases, const Work& work) noexcept {
+    static_assert(noexcept(work.body(0, 0, 0, 0))&& noexcept(work.end())&& noexcept(work.finish(0)));
+    parallel_run(threads, phases,
+                 {[](const void* context, int phase, std::int64_t item, std::int64_t next, int slot) {
+                      static_cast<const Work*>(context)->body(phase, item, next, slot);
+                  },
+                  [](const void* context) { static_cast<const Work*>(context)->end(); },
+                  [](const void* context, int phase) { static_cast<const Work*>(context)->finish(phase); }, &work});
+}
+
+// A single phase: body(item, next, slot), end()
 template <class Body, class End>
 void parallel_for(const Threads& threads, std::int64_t items, const ItemOrder& order, const Body& body,
                   const End& end) noexcept {
-    static_assert(std::is_nothrow_invocable_v<const Body&, std::int64_t, std::int64_t, int>);
-    static_assert(std::is_nothrow_invocable_v<const End&>);
-    struct Both {
-        const Body& body;
-        const End& end;
+    struct Work {
+        const Body& body_of_item;
+        const End& end_of_items;
+
+        void body(int, std::int64_t item, std::int64_t next, int slot) const
+            noexcept(std::is_nothrow_invocable_v<const Body&, std::int64_t, std::int64_t, int>) {
+            body_of_item(item, next, slot);
+        }
+        void end() const noexcept(std::is_nothrow_invocable_v<const End&>) { end_of_items(); }
+        void finish(int) const noexcept {}
     };
-    const Both both = {body, end};
-    parallel_run(threads, items, order,
-                 {[](const void* context, std::int64_t item, std::int64_t next, int slot) {
-                      static_cast<const Both*>(context)->body(item, next, slot);
-                  },
-                  [](const void* context) { static_cast<const Both*>(context)->end(); }, &both});
+    const Phase phase = {items, order};
+    parallel_phases(threads, {&phase, 1}, Work{body, end});
 }
 
 } // namespace bnorm::runtime

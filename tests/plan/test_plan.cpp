@@ -300,8 +300,10 @@ TEST_CASE("small tensors are one thread's, larger ones where cores are far from 
     }
     CHECK(threads(kTraining, BNORM_NCHW, 256, true) == 2);
     CHECK(threads(kInference, BNORM_NCHW, 512, true) == 2);
-    CHECK(threads(kTraining, BNORM_NHWC, 512, true) == 1);
-    CHECK(threads(kTraining, BNORM_NHWC, 1024, true) == 2);
+    CHECK(threads(kTraining, BNORM_NHWC, 448, true) == 1);
+    CHECK(threads(kTraining, BNORM_NHWC, 512, true) == 2);
+    CHECK(threads(kBackwardSaved, BNORM_NHWC, 416, true) == 1);
+    CHECK(threads(kBackwardSaved, BNORM_NHWC, 448, true) == 2);
 }
 
 TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth of L2") {
@@ -448,7 +450,8 @@ TEST_CASE("there they take ranges of channels where rows are few and begin at ca
         CHECK(!by_channels({BNORM_NHWC, 64, 4104, 1}, workload));  // of 16416 bytes
         CHECK(!by_channels({BNORM_NHWC, 256, 8192, 1}, workload)); // not in L2
     }
-    CHECK(!by_channels({BNORM_NHWC, 1, 2048, 49}, kInference));
+    CHECK(by_channels({BNORM_NHWC, 1, 2048, 49}, kInference));
+    CHECK(!by_channels({BNORM_NHWC, 1, 1024, 196}, kInference));
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kTraining).channels_per_item == 512);
     CHECK(schedule({BNORM_NHWC, 64, 8192, 1}, kTraining).channels_per_item <= 1024);
     constexpr Workload kTrainingResidual = {1, true, 3, 1, 3}; // whose masks' cache lines are shared

@@ -147,3 +147,70 @@ TEST_CASE("threads at the same time: each begins with its own share, and all ite
         CHECK(ends == kThreads + 1); // and the caller's last look
     }
 }
+
+namespace {
+
+struct PhasesSeen {
+    std::vector<std::int64_t> items;
+    std::vector<std::atomic<std::int64_t>> done = std::vector<std::atomic<std::int64_t>>(items.size());
+    std::vector<std::atomic<int>> finishes = std::vector<std::atomic<int>>(items.size());
+    std::atomic<int> early{0};
+    std::atomic<int> ends{0};
+};
+
+// Counts what threads do, and what they do too early.
+struct CountPhases {
+    PhasesSeen& seen;
+
+    void body(int phase, std::int64_t, std::int64_t, int) const noexcept {
+        for (int before = 0; before < phase; ++before) {
+            seen.early += seen.finishes[static_cast<std::size_t>(before)] == 1 ? 0 : 1;
+        }
+        ++seen.done[static_cast<std::size_t>(phase)];
+    }
+    void end() const noexcept { ++seen.ends; }
+    void finish(int phase) const noexcept {
+        const auto index = static_cast<std::size_t>(phase);
+        seen.early += seen.done[index] == seen.items[index] ? 0 : 1;
+        ++seen.finishes[index];
+    }
+};
+
+void check_phases(const Threads& threads, const std::vector<std::int64_t>& sizes) {
+    PhasesSeen seen{sizes};
+    std::vector<Phase> phases;
+    for (const std::int64_t items : sizes) {
+        phases.push_back({items, {}});
+    }
+    parallel_phases(threads, phases, CountPhases{seen});
+    for (std::size_t phase = 0; phase < sizes.size(); ++phase) {
+        CAPTURE(phase);
+        CHECK(seen.done[phase] == sizes[phase]);
+        CHECK(seen.finishes[phase] == 1);
+    }
+    CHECK(seen.early == 0);
+    CHECK(seen.ends >= static_cast<int>(sizes.size()));
+}
+
+} // namespace
+
+TEST_CASE("a phase begins when all of the one before is done, once, whatever the threads") {
+    const std::vector<std::int64_t> sizes[] = {{1}, {7, 1, 9}, {1, 1, 1, 1, 1, 1, 1, 1}, {64, 3, 1000, 2}};
+    for (const auto& items : sizes) {
+        for (const int count : {1, 2, 3, 8, 200}) {
+            CAPTURE(count);
+            for (int repeat = 0; repeat < 50; ++repeat) {
+                check_phases({count, {}}, items);
+            }
+            check_phases({count, {run_on_threads, nullptr, count}}, items);
+            InTurn nobody{{}};
+            check_phases(nobody.lend(count), items);
+        }
+    }
+}
+
+// A host may have no thread but one for all tasks: none may wait for another.
+TEST_CASE("tasks of a host that run one after the other go through all phases") {
+    InTurn host{{1, 0}};
+    check_phases(host.lend(2), {2, 5, 2});
+}
