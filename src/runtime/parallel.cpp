@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <thread>
 
 #include <immintrin.h>
 #include <oneapi/tbb/blocked_range.h>
@@ -39,11 +38,18 @@ class PhaseQueue {
         }
     }
 
-    // All phases, with the other threads.
+    // Phase by phase, with the other threads. All return early if one of them has waited for a while: the thread that
+    // it waits for may be off its core, and oneTBB knows how to sleep until it is back.
     void work(int slot) noexcept {
-        for (std::size_t phase = 0; phase < phases_.size(); ++phase) {
-            wait_for(phase);
+        std::size_t phase = begun();
+        while (!given_up_.load(std::memory_order_relaxed)) {
             work_at(phase, slot);
+            if (++phase == phases_.size()) {
+                return;
+            }
+            if (!(slot == 0 ? finishes_soon(phase - 1) : begins_soon(phase))) {
+                given_up_.store(true, std::memory_order_relaxed);
+            }
         }
     }
 
@@ -51,12 +57,18 @@ class PhaseQueue {
     void work_at(std::size_t phase, int slot) noexcept {
         const std::int64_t done = run_items(phase, slot);
         work_.end(work_.context);
-        // Whoever has done the last item sees what all others did, and they what it does before the next phase.
-        if (done > 0 && left_[phase].fetch_sub(done, std::memory_order_acq_rel) == done) {
-            work_.finish(work_.context, static_cast<int>(phase));
-            begun_.store(phase + 1, std::memory_order_release);
+        left_[phase].fetch_sub(done, std::memory_order_release);
+    }
+
+    // When all threads have returned, before they are called again.
+    void close() noexcept {
+        given_up_.store(false, std::memory_order_relaxed);
+        if (all_done(begun())) {
+            finish(begun());
         }
     }
+
+    std::size_t begun() const noexcept { return begun_.load(std::memory_order_acquire); }
 
   private:
     // One a share, for every phase.
@@ -95,12 +107,34 @@ class PhaseQueue {
         return items;
     }
 
-    // Until others have done the items that they are at, which takes microseconds; long, if one is off its core.
-    void wait_for(std::size_t phase) noexcept {
-        constexpr int kPauses = 1000;
-        for (int i = 0; begun_.load(std::memory_order_acquire) < phase; ++i) {
-            i < kPauses ? _mm_pause() : std::this_thread::yield();
+    bool all_done(std::size_t phase) const noexcept { return left_[phase].load(std::memory_order_acquire) == 0; }
+
+    void finish(std::size_t phase) noexcept {
+        work_.finish(work_.context, static_cast<int>(phase));
+        begun_.store(phase + 1, std::memory_order_release);
+    }
+
+    // By one thread all the time, whose caches hold what that reads and writes.
+    bool finishes_soon(std::size_t phase) noexcept {
+        if (!waits_for([&] { return all_done(phase); })) {
+            return false;
         }
+        finish(phase);
+        return true;
+    }
+
+    bool begins_soon(std::size_t phase) const noexcept {
+        return waits_for([&] { return begun() >= phase; });
+    }
+
+    // While others do the items that they are at: 10 to 30 us.
+    template <class Condition>
+    static bool waits_for(const Condition& condition) noexcept {
+        constexpr int kPauses = 500;
+        for (int i = 0; i < kPauses && !condition(); ++i) {
+            _mm_pause();
+        }
+        return condition();
     }
 
     std::span<const Phase> phases_;
@@ -109,6 +143,7 @@ class PhaseQueue {
     std::array<Counters, kMostShares> counters_;
     alignas(64) std::array<std::atomic<std::int64_t>, kMostPhases> left_{};
     alignas(64) std::atomic<std::size_t> begun_{0};
+    std::atomic<bool> given_up_{false};
 };
 
 void run_alone(std::span<const Phase> phases, const ParallelWork& work) {
@@ -160,6 +195,7 @@ void run_on_host(const Threads& threads, std::span<const Phase> phases, PhaseQue
                 &task);
         }
         queue.work_at(phase, 0);
+        queue.close();
     }
 }
 
@@ -181,12 +217,18 @@ void parallel_run(const Threads& threads, std::span<const Phase> phases, const P
         run_on_host(threads, phases, queue);
         return;
     }
-    try {
-        run_on_arena(most, queue);
-    } catch (...) {
-        // oneTBB had no memory for its tasks. It has waited for those that ran; what they left is done here.
+    for (std::size_t phase = 0; phase < phases.size(); phase = queue.begun()) {
+        try {
+            run_on_arena(most, queue);
+        } catch (...) {
+            // oneTBB had no memory for its tasks. It has waited for those that ran.
+        }
+        queue.close();
+        if (queue.begun() == phase) { // none ran; also where the caller's own tasks have been cancelled
+            queue.work(0);
+            queue.close();
+        }
     }
-    queue.work(0);
 }
 
 } // namespace bnorm::runtime

@@ -26,8 +26,8 @@ struct ItemOrder {
     Direction direction = Direction::forwards;
 };
 
-// Items that need nothing from each other, but all that the phases before have done. A phase before another has one
-// item at least.
+// Items that need nothing from each other, but all that the phases before have done. At least one, unless it is the
+// only phase.
 struct Phase {
     std::int64_t items = 0;
     ItemOrder order;
@@ -50,12 +50,13 @@ struct Threads {
 };
 
 // For one phase after the other, calls work.body(context, phase, item, next, slot) once for each of its items, on up to
-// threads.count threads, then work.finish(context, phase) once; returns when all is done. Each thread begins with a
-// share of neighbouring items, the first thread with the first of them, and then helps with those of others. `next` is
-// the thread's next item, the number of items if there is none or no lookahead. `slot`, in [0, threads.count), is
-// distinct among bodies that run at the same time. Each thread calls work.end(context) when it finds no item of a phase
-// left. The caller's thread works from the first instant and can finish alone: whoever arrives late finds nothing left,
-// and threads wait only for items that another is at. Never throws; what it calls must not either.
+// threads.count threads, then work.finish(context, phase) once, where slot 0 was; returns when all is done. Each thread
+// begins with a share of neighbouring items, the first thread with the first of them, and then helps with those of
+// others. `next` is the thread's next item, the number of items if there is none or no lookahead. `slot`, in [0,
+// threads.count), is distinct among bodies that run at the same time. Each thread calls work.end(context) when it finds
+// no item of a phase left. The caller's thread works from the first instant and can finish alone: whoever arrives late
+// finds nothing left, and threads wait only for items that another is at, asleep if that takes long. Never throws; what
+// it calls must not either.
 void parallel_run(const Threads& threads, std::span<const Phase> phases, const ParallelWork& work) noexcept;
 
 // work.body(phase, item, next, slot), work.end(), work.finish(phase)

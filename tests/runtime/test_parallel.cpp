@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <atomic>
 #include <barrier>
+#include <chrono>
 #include <cstdint>
 #include <numeric>
 #include <thread>
 #include <vector>
+
+#include <oneapi/tbb/task_group.h>
 
 #include "runtime/parallel.hpp"
 
@@ -213,4 +216,33 @@ TEST_CASE("a phase begins when all of the one before is done, once, whatever the
 TEST_CASE("tasks of a host that run one after the other go through all phases") {
     InTurn host{{1, 0}};
     check_phases(host.lend(2), {2, 5, 2});
+}
+
+TEST_CASE("in a cancelled group of the caller's tasks, whose own tasks oneTBB then leaves out: all the same") {
+    tbb::task_group group;
+    group.run_and_wait([&] {
+        group.cancel();
+        check_phases({2, {}}, {8, 1, 8});
+    });
+}
+
+// Longer than others wait for it before they leave it to oneTBB.
+TEST_CASE("a thread that is off its core for a while") {
+    struct Slow {
+        std::atomic<int>& done;
+        void body(int, std::int64_t item, std::int64_t, int) const noexcept {
+            if (item == 0) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(5));
+            }
+            ++done;
+        }
+        void end() const noexcept {}
+        void finish(int) const noexcept {}
+    };
+    for (const int threads : {2, 3, 8}) {
+        std::atomic<int> done{0};
+        const Phase phases[] = {{16, {}}, {16, {}}, {16, {}}};
+        parallel_phases({threads, {}}, phases, Slow{done});
+        CHECK(done == 48);
+    }
 }
