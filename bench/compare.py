@@ -30,6 +30,13 @@ QUICK_OPERATIONS = {
 }
 
 
+# What operations of two passes do at least where caches keep nothing (memory.hpp). NCHW's slabs stay in L2.
+TWO_PASSES = {
+    "training_forward": "read_then_copy", "training_forward_relu": "read_then_copy",
+    "training_forward_residual_relu": "read_then_add", "backward": "read_two_then_add",
+    "backward_relu": "read_two_then_add", "backward_residual_relu": "read_two_then_split",
+}
+
 # Threads that wait do not spin.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
 # glibc keeps what is freed, so that peers that allocate their results in each call do not get new pages from the kernel
@@ -140,18 +147,25 @@ def layers_of_chain(elements, megabytes):
     return max(2, min(64, round(megabytes * 1e6 / (4 * elements))))
 
 
-def take_turns(peers, request, options, layers=1):
-    """(medians of each turn, by the name of the peer; what the others, which are left out, answered)"""
+class Contender:
+    """Who takes turns at a row: a process and what it is asked to prepare."""
+
+    def __init__(self, name, peer, request):
+        self.name, self.peer, self.request = name, peer, request
+
+
+def take_turns(contenders, options, layers=1):
+    """(medians of each turn, by the name of the contender; what the others, which are left out, answered)"""
     able, left_out = {}, {}
-    for peer in peers:
-        peer.choose_cores(int(request.split()[-1]))
-        answer = peer.ask("prepare " + request)
+    for contender in contenders:
+        contender.peer.choose_cores(int(contender.request.split()[-1]))
+        answer = contender.peer.ask("prepare " + contender.request)
         if layers > 1 and "error" not in answer:
-            answer |= peer.ask(f"chain {layers}")
+            answer |= contender.peer.ask(f"chain {layers}")
         if "error" in answer:
-            left_out[peer.info["name"]] = answer["error"]
+            left_out[contender.name] = answer["error"]
         else:
-            able[peer.info["name"]] = (peer, answer["implementation"])
+            able[contender.name] = (contender.peer, answer["implementation"])
     turns = {name: [] for name in able}
     order = list(able.items())
     for _ in range(options.rounds):
@@ -169,8 +183,8 @@ def take_turns(peers, request, options, layers=1):
 class Limit:
     """What memory gives at a footprint and a number of threads, in bytes per second."""
 
-    def __init__(self, command, options):
-        self.peer = Peer(command)
+    def __init__(self, peer, options):
+        self.peer = peer
         self.options = options
         self.known = {}
 
@@ -182,10 +196,20 @@ class Limit:
             arrays = len(kinds)
             rates = {}
             for kind in kinds:
-                found, _ = take_turns([self.peer], f"{kind} nchw 1 1 1 {moved // arrays} {row['threads']}", self.options)
-                rates[kind] = 4 * moved / statistics.median(found["bnorm"]["turns"])
+                request = f"{kind} nchw 1 1 1 {moved // arrays} {row['threads']}"
+                found, _ = take_turns([Contender(kind, self.peer, request)], self.options)
+                rates[kind] = 4 * moved / statistics.median(found[kind]["turns"])
             self.known[key] = rates
         return self.known[key]
+
+
+def two_passes(row, elements, peers):
+    """Two plain passes over as much, which take turns with the others: stores through the caches, and past them."""
+    kind = TWO_PASSES.get(row["operation"])
+    if kind is None or row["layout"] != "nhwc":
+        return []
+    return [Contender(name, peer, f"{name} nchw 1 1 1 {elements} {row['threads']}")
+            for name, peer in zip((kind, kind + "_nontemporal"), peers)]
 
 
 def build_flags(build):
@@ -204,13 +228,17 @@ def describe_machine(build):
             "flags": build_flags(build), "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
 
 
-def measure(rows, peers, limit, options):
+def measure(rows, peers, limit, loops, options):
     start = time.monotonic()
     for done, row in enumerate(rows):
         elements = row["shape"][0] * row["shape"][1] * row["shape"][2] * row["shape"][3]
         request = " ".join(map(str, [row["operation"], row["layout"], *row["shape"], row["threads"]]))
         layers = layers_of_chain(elements, options.chain) if options.chain else 1
-        row["peers"], row["left_out"] = take_turns(peers, request, options, layers)
+        passes = [] if options.chain else two_passes(row, elements, loops)
+        found, row["left_out"] = take_turns([Contender(peer.info["name"], peer, request) for peer in peers] + passes,
+                                            options, layers)
+        row["two_passes"] = {one.name: statistics.median(found.pop(one.name)["turns"]) for one in passes}
+        row["peers"] = found
         row["limit"] = limit.of(row, elements)
         row["bytes"] = 4 * elements * row["streams"]
         spent = time.monotonic() - start
@@ -247,12 +275,12 @@ def main():
     if options.huge_pages:
         peers.append(huge_page_peer(options.build))
     rows = choose_rows(options, *read_suite(options.build))
-    limit = Limit([str(options.build / "bench" / "peer_bnorm")], options)
-    measure(rows, peers, limit, options)
+    memory = [Peer([str(options.build / "bench" / "peer_bnorm")]) for _ in range(3)]
+    measure(rows, peers, Limit(memory[0], options), memory[1:], options)
     results = {"machine": describe_machine(options.build), "peers": [peer.info for peer in peers],
                "options": {"rounds": options.rounds, "seconds": options.seconds, "cold": options.cold,
                            "chain": options.chain}, "rows": rows}
-    for peer in [*peers, limit.peer]:
+    for peer in [*peers, *memory]:
         peer.close()
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "results.json").write_text(json.dumps(results, indent=1))

@@ -35,6 +35,16 @@ def fraction_of_limit(row):
     return row["bytes"] / max(row["limit"].values()) / seconds(row, "bnorm")
 
 
+def two_passes(row):
+    """What two plain passes take, in seconds; None where that is no limit."""
+    return min(row.get("two_passes", {}).values(), default=None)
+
+
+def share_of_two_passes(row):
+    """What two plain passes take of bnorm's time."""
+    return two_passes(row) / seconds(row, "bnorm")
+
+
 def shape_text(row):
     return f"{row['layer']} {'x'.join(map(str, row['shape']))}"
 
@@ -50,9 +60,20 @@ def grouped(rows):
     return groups
 
 
+def two_pass_cells(rows):
+    """Their share of bnorm's time, and the mean ratio to the best peer of a library that takes no longer."""
+    limited = [row for row in rows if two_passes(row)]
+    if not limited:
+        return " | "
+    resnet = [ratio_to_best(row) / share_of_two_passes(row) for row in limited
+              if others(row) and row["layer"].startswith("resnet50")]
+    return f"{mean_text(list(map(share_of_two_passes, limited)))} | {mean_text(resnet)}"
+
+
 def summary_lines(groups):
-    yield "| operation | layout | threads | ResNet-50 rows | all rows | worst row | fraction of the limit |"
-    yield "|---|---|---|---|---|---|---|"
+    yield ("| operation | layout | threads | ResNet-50 rows | all rows | worst row | fraction of the limit | "
+           "two plain passes: share of bnorm's time | ... ResNet-50 rows |")
+    yield "|---|---|---|---|---|---|---|---|---|"
     for (operation, layout, threads), rows in groups.items():
         compared = [row for row in rows if others(row)]
         fraction = statistics.median(map(fraction_of_limit, rows))
@@ -63,16 +84,18 @@ def summary_lines(groups):
                       f"{ratio_to_best(worst):.2f} ({shape_text(worst)})")
         else:
             ratios = "no peer | | "
-        yield f"| {operation} | {layout.upper()} | {threads} | {ratios} | {fraction:.2f} |"
+        yield f"| {operation} | {layout.upper()} | {threads} | {ratios} | {fraction:.2f} | {two_pass_cells(rows)} |"
 
 
 def table_lines(rows):
     names = sorted({name for row in rows for name in row["peers"]} - {"bnorm"})
-    yield "| shape | bnorm ms | GB/s | of the limit | " + "".join(f"{name} ms | " for name in names) + "best peer / bnorm |"
-    yield "|---|---|---|---|" + "---|" * len(names) + "---|"
+    yield ("| shape | bnorm ms | GB/s | of the limit | two passes | " + "".join(f"{name} ms | " for name in names) +
+           "best peer / bnorm |")
+    yield "|---|---|---|---|---|" + "---|" * len(names) + "---|"
     for row in rows:
         cells = [shape_text(row), f"{seconds(row, 'bnorm') * 1e3:.4f} ±{50 * spread(row, 'bnorm'):.0f}%",
-                 f"{row['bytes'] / seconds(row, 'bnorm') * 1e-9:.1f}", f"{fraction_of_limit(row):.2f}"]
+                 f"{row['bytes'] / seconds(row, 'bnorm') * 1e-9:.1f}", f"{fraction_of_limit(row):.2f}",
+                 f"{share_of_two_passes(row):.2f}" if two_passes(row) else ""]
         cells += [f"{seconds(row, name) * 1e3:.4f}" if name in row["peers"] else "" for name in names]
         cells.append(f"{ratio_to_best(row):.2f}" if others(row) else "")
         yield "| " + " | ".join(cells) + " |"
@@ -93,7 +116,9 @@ def markdown(results, pictures):
                          if row["peers"][name]["implementation"] == "allocates"})
     lines += ["", "Times are medians over all turns; ± is half the span of the turns' medians. A ratio is the fastest peer's "
               "time by bnorm's, above 1 where bnorm is faster. The limit is the faster of two copies (stores through and "
-              "past the cache) of as many bytes as the operation must move at least."]
+              "past the cache) of as many bytes as the operation must move at least. Two passes: the time of two plain loops "
+              "(all is read, then read again from the end and written) by bnorm's; last column: the ratio that a library "
+              "as fast as those loops would have."]
     if allocating:
         lines.append(f"Some operations of {', '.join(allocating)} allocate their results in each call.")
     lines += left_out_lines(results["rows"])
