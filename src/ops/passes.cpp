@@ -167,6 +167,8 @@ class ByParts {
     static constexpr std::int64_t kFewMerges = 32768;
     static constexpr std::int64_t kMergedColumns = 128;
 
+    static_assert(runtime::kMostPhases >= 2 * plan::kMaxReductions + 1);
+
     void add(const PhaseOf& of, const runtime::Phase& phase) {
         phases_of_[count_] = of;
         phases_[count_++] = phase;

@@ -33,7 +33,7 @@ struct Phase {
     ItemOrder order;
 };
 
-constexpr std::size_t kMostPhases = 8;
+constexpr std::size_t kMostPhases = 5;
 
 // What threads do; `context` is handed to all.
 struct ParallelWork {

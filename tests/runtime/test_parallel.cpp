@@ -198,7 +198,7 @@ void check_phases(const Threads& threads, const std::vector<std::int64_t>& sizes
 } // namespace
 
 TEST_CASE("a phase begins when all of the one before is done, once, whatever the threads") {
-    const std::vector<std::int64_t> sizes[] = {{1}, {7, 1, 9}, {1, 1, 1, 1, 1, 1, 1, 1}, {64, 3, 1000, 2}};
+    const std::vector<std::int64_t> sizes[] = {{1}, {7, 1, 9}, {1, 1, 1, 1, 1}, {64, 3, 1000, 2}};
     for (const auto& items : sizes) {
         for (const int count : {1, 2, 3, 8, 200}) {
             CAPTURE(count);
