@@ -182,6 +182,7 @@ struct CountPhases {
 void check_phases(const Threads& threads, const std::vector<std::int64_t>& sizes) {
     PhasesSeen seen{sizes};
     std::vector<Phase> phases;
+    phases.reserve(sizes.size());
     for (const std::int64_t items : sizes) {
         phases.push_back({items, {}});
     }
