@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+import typing
 
 import report
 
@@ -147,11 +148,12 @@ def layers_of_chain(elements, megabytes):
     return max(2, min(64, round(megabytes * 1e6 / (4 * elements))))
 
 
-class Contender:
+class Contender(typing.NamedTuple):
     """Who takes turns at a row: a process and what it is asked to prepare."""
 
-    def __init__(self, name, peer, request):
-        self.name, self.peer, self.request = name, peer, request
+    name: str
+    peer: Peer
+    request: str
 
 
 def take_turns(contenders, options, layers=1):

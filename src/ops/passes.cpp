@@ -18,12 +18,10 @@ using plan::Strategy;
 using runtime::Direction;
 
 // What each thread does after its last item: kernels do not wait for what they store past the caches.
-auto end_of_stores(const Passes& passes) {
-    return [&passes]() noexcept {
-        if (passes.schedule.stream) {
-            passes.kernels.fence_streams();
-        }
-    };
+void end_stores(const Passes& passes) noexcept {
+    if (passes.schedule.stream) {
+        passes.kernels.fence_streams();
+    }
 }
 
 // ---- by channels: each thread takes ranges of channels through all steps --------------------------------------------
@@ -46,7 +44,7 @@ class ByChannels {
         };
         const auto lookahead = passes_.prefetch() ? runtime::Lookahead::one_item : runtime::Lookahead::none;
         runtime::parallel_for(passes_.threads, items, {lookahead, Direction::forwards}, run_item,
-                              end_of_stores(passes_));
+                              [this]() noexcept { end_stores(passes_); });
     }
 
   private:
@@ -143,7 +141,7 @@ class ByParts {
     }
 
     // Reductions may write, too (reduce_and_apply).
-    void end() const noexcept { end_of_stores(passes_)(); }
+    void end() const noexcept { end_stores(passes_); }
 
     void finish(int phase) const noexcept {
         const PhaseOf& of = phases_of_[static_cast<std::size_t>(phase)];

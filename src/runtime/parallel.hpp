@@ -62,7 +62,9 @@ void parallel_run(const Threads& threads, std::span<const Phase> phases, const P
 // work.body(phase, item, next, slot), work.end(), work.finish(phase)
 template <class Work>
 void parallel_phases(const Threads& threads, std::span<const Phase> phases, const Work& work) noexcept {
-    static_assert(noexcept(work.body(0, 0, 0, 0))&& noexcept(work.end())&& noexcept(work.finish(0)));
+    static_assert(noexcept(work.body(0, 0, 0, 0)));
+    static_assert(noexcept(work.end()));
+    static_assert(noexcept(work.finish(0)));
     parallel_run(threads, phases,
                  {[](const void* context, int phase, std::int64_t item, std::int64_t next, int slot) {
                       static_cast<const Work*>(context)->body(phase, item, next, slot);
