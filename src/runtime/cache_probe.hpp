@@ -18,7 +18,8 @@ struct CacheProbe {
 constexpr std::size_t kCacheProbes = 4;
 
 // Reads a byte of each line, all at once, and takes the time: some tens of nanoseconds if caches hold them all. False
-// if one came from memory, and, rarely, if the thread was interrupted.
+// if one came from memory, and, rarely, if the thread was interrupted. The first call of a process finds out how long
+// memory takes, which is some 50 us.
 bool reads_from_cache(std::span<const CacheProbe, kCacheProbes> probes);
 
 } // namespace bnorm::runtime
