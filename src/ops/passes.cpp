@@ -6,6 +6,7 @@
 #include "ops/residence.hpp"
 #include "ops/steps.hpp"
 #include "plan/integers.hpp"
+#include "runtime/cache_probe.hpp"
 #include "runtime/parallel.hpp"
 
 namespace bnorm::ops {
@@ -325,7 +326,8 @@ class ByParts {
 } // namespace
 
 void Passes::run(const Operation& operation) noexcept {
-    cold = schedule.probes && operation.reductions() > 0 && found_in_memory(geometry, operation.reduced());
+    cold = schedule.probes && operation.reductions() > 0 &&
+           found_in_memory(geometry, operation.reduced(), runtime::most_ticks_of_caches());
     if (schedule.strategy == Strategy::by_channels) {
         ByChannels(*this, operation).run();
     } else {

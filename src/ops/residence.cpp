@@ -50,7 +50,7 @@ runtime::CacheProbe probe_of(const Matrix& matrix, std::int64_t part) {
     return {line, neighbour_in_page(line, row, matrix.row_length)};
 }
 
-bool is_in_memory(const plan::Geometry& geometry, const void* tensor, std::int64_t stride) {
+bool is_in_memory(const plan::Geometry& geometry, const void* tensor, std::int64_t stride, std::uint64_t most_ticks) {
     if (tensor == nullptr) {
         return false;
     }
@@ -59,14 +59,15 @@ bool is_in_memory(const plan::Geometry& geometry, const void* tensor, std::int64
     for (std::int64_t part = 0; part < kProbes; ++part) {
         probes[static_cast<std::size_t>(part)] = probe_of(matrix, part);
     }
-    return !runtime::reads_from_cache(probes);
+    return !runtime::reads_from_cache(probes, most_ticks);
 }
 
 } // namespace
 
-bool found_in_memory(const plan::Geometry& geometry, const ReducedTensors& tensors) {
-    return is_in_memory(geometry, tensors.x, geometry.x_stride) ||
-           is_in_memory(geometry, tensors.dy, geometry.y_stride);
+bool found_in_memory(const plan::Geometry& geometry, const ReducedTensors& tensors,
+                     std::uint64_t most_ticks_of_caches) {
+    return is_in_memory(geometry, tensors.x, geometry.x_stride, most_ticks_of_caches) ||
+           is_in_memory(geometry, tensors.dy, geometry.y_stride, most_ticks_of_caches);
 }
 
 } // namespace bnorm::ops

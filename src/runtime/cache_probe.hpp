@@ -3,6 +3,7 @@
 #define BNORM_RUNTIME_CACHE_PROBE_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 namespace bnorm::runtime {
@@ -17,10 +18,16 @@ struct CacheProbe {
 // So many at a time: the more, the more lines of a cache that is far away take as long as one from memory.
 constexpr std::size_t kCacheProbes = 4;
 
+// Up to so many ticks of the time stamp counter all lines of a probe are taken to come from caches. It takes some 50 us
+// to measure how long memory takes, on a machine that may be busier in the next moment.
+std::uint64_t measure_most_ticks_of_caches();
+
+// The same, measured by the first call of the process.
+std::uint64_t most_ticks_of_caches();
+
 // Reads a byte of each line, all at once, and takes the time: some tens of nanoseconds if caches hold them all. False
-// if one came from memory, and, rarely, if the thread was interrupted. The first call of a process finds out how long
-// memory takes, which is some 50 us.
-bool reads_from_cache(std::span<const CacheProbe, kCacheProbes> probes);
+// if one came from memory, and, rarely, if the thread was interrupted.
+bool reads_from_cache(std::span<const CacheProbe, kCacheProbes> probes, std::uint64_t most_ticks);
 
 } // namespace bnorm::runtime
 
