@@ -77,7 +77,8 @@ struct Apply {
     float activation_parameter;
     std::int64_t ahead;
     std::int64_t residual_ahead;
-    bool ask_again; // whether what is fetched from memory is asked for several times
+    bool ask_again;    // whether what is fetched from memory is asked for several times
+    bool fetch_output; // periodic, rows without gaps: whether y is in memory and is fetched before it is written
 };
 
 // sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten. gradient_fixed
