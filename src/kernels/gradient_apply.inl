@@ -211,7 +211,7 @@ BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::i
     }
 }
 
-// Rows of so many vectors that all their parameters stay in registers.
+// Rows of so many vectors that all their parameters stay in registers. Hardware fetches dy and x, but not beside a mask.
 template <class Variant>
 BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
     GradientApplyParameters parameters[kTogether];
@@ -222,8 +222,12 @@ BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const GradientApplyRow row = gradient_apply_row(task, r);
         GradientApplyOutput outputs[kTogether];
+        const FetchBothStreamed<Variant> fetch = {task, row};
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kTogether; ++v) {
+            if (is_mask_gate(Variant::gate)) {
+                fetch(v * kWidth);
+            }
             outputs[v] = gradient_apply_output<Variant, true>(
                 row, v * kWidth, mask_from<Variant::gate>(row.mask, v * kWidth), kWidth, parameters[v]);
         }

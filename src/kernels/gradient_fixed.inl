@@ -59,8 +59,7 @@ BNORM_INLINE void gradient_fixed_panel(const GradientSums& task, std::int64_t co
         for (std::int64_t r = first; r < end; ++r) {
             BNORM_UNROLL
             for (std::int64_t v = 0; v < kVectors; ++v) {
-                prefetch(row.dy + kFetchedRows * task.dy_stride + v * kWidth);
-                prefetch(row.x + kFetchedRows * task.x_stride + v * kWidth);
+                prefetch_piece(task, row, v * kWidth);
             }
             gradient_fixed_vectors<kGate, false, kWhole>(row, dx, task.columns - column, parameters, sums, nothing);
             row = rows_on(task, row, 1);

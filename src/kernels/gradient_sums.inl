@@ -276,16 +276,36 @@ BNORM_INLINE GradientTerms column_terms(const GradientSums& task, const Gradient
                                          gate_parameters<kGate, Pattern::periodic>(task, column));
 }
 
-// Of kVectors vectors of columns from `column` on, row by row. In a loop over the rows: unrolled, it reads slower. The
-// rows that are kFetched further on are fetched into L1; 0: hardware does so.
-template <Gate kGate, std::int64_t kVectors, std::int64_t kFetched = 0>
+// Who fetches the rows that are summed.
+enum class Fetched {
+    by_hardware,
+    pieces,   // of a panel, into L1: hardware follows whole rows only
+    in_order, // whole rows from memory
+};
+
+BNORM_INLINE void prefetch_piece(const GradientSums& task, const GradientRow& row, std::int64_t column) {
+    constexpr std::int64_t kRowsOn = 2;
+    prefetch(row.dy + kRowsOn * task.dy_stride + column);
+    prefetch(row.x + kRowsOn * task.x_stride + column);
+}
+
+// What is read in the order of memory, as elementwise passes that stream.
+BNORM_INLINE void prefetch_in_order(const GradientRow& row, std::int64_t column) {
+    prefetch_streamed(row.dy + column, true);
+    prefetch_streamed(row.x + column, true);
+}
+
+// Of kVectors vectors of columns from `column` on, row by row. In a loop over the rows: unrolled, it reads slower.
+template <Gate kGate, std::int64_t kVectors, Fetched kFetched = Fetched::by_hardware>
 BNORM_INLINE void sum_group_of_rows(const GradientSums& task, std::int64_t first, std::int64_t column,
                                     F32Sums (&sums)[kVectors]) {
     GradientRow row = at_column<kGate>(gradient_row<kGate>(task, first), column);
     const auto terms = [&](std::int64_t v) {
-        if (kFetched > 0) {
-            prefetch(row.dy + kFetched * task.dy_stride + v * kWidth);
-            prefetch(row.x + kFetched * task.x_stride + v * kWidth);
+        if (kFetched == Fetched::pieces) {
+            prefetch_piece(task, row, v * kWidth);
+        }
+        if (kFetched == Fetched::in_order) {
+            prefetch_in_order(row, v * kWidth);
         }
         return gradient_terms<kGate, true>(at_column<kGate>(row, v * kWidth), kWidth,
                                            gate_parameters<kGate, Pattern::periodic>(task, column + v * kWidth));
@@ -340,8 +360,6 @@ BNORM_INLINE void sum_last_rows(const GradientSums& task, std::int64_t first, st
 
 // Vectors of columns in a panel: with more, and their f64 sums, registers do not suffice.
 constexpr std::int64_t kColumnVectors = 4;
-// So many rows on, pieces of a panel are fetched into L1: hardware follows whole rows only.
-constexpr std::int64_t kFetchedRows = 2;
 // So many without f64 sums: of rows that share sets of L1, long pieces are read, and narrow vectors are up to 1.3 times
 // as fast as one after the other.
 constexpr std::int64_t kAlongVectors = kWidth == 16 ? 8 : 4;
@@ -378,9 +396,9 @@ BNORM_INLINE void store_columns(const GradientSums& task, std::int64_t column, c
 // Down the rows: the f64 sums stay in registers from the first to the last. Row by row where a panel is a whole row,
 // and where dy is gated (the address of a mask then advances once a row); else one vector after the other, which
 // suffers less beside a busy thread of the same core.
-template <Gate kGate, bool kWholeRows>
+template <Gate kGate, Fetched kFetched>
 BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
-    constexpr bool kByRows = kWholeRows || kGate != Gate::none;
+    constexpr bool kByRows = kFetched != Fetched::pieces || kGate != Gate::none;
     WideSums totals[kColumnVectors];
     BNORM_UNROLL
     for (WideSums& vector : totals) {
@@ -389,7 +407,7 @@ BNORM_INLINE void sum_panel(const GradientSums& task, std::int64_t column) {
     for (std::int64_t r = 0; r + kGroup <= task.rows; r += kGroup) {
         F32Sums sums[kColumnVectors];
         if (kByRows) {
-            sum_group_of_rows<kGate, kColumnVectors, kWholeRows ? 0 : kFetchedRows>(task, r, column, sums);
+            sum_group_of_rows<kGate, kColumnVectors, kFetched>(task, r, column, sums);
         }
         NothingAhead nothing;
         BNORM_UNROLL
@@ -422,7 +440,7 @@ BNORM_RARE std::int64_t sum_panels(const GradientSums& arguments) {
     const GradientSums task = arguments;
     std::int64_t c = 0;
     for (; c + kColumnVectors * kWidth <= task.columns; c += kColumnVectors * kWidth) {
-        sum_panel<kGate, false>(task, c);
+        sum_panel<kGate, Fetched::pieces>(task, c);
     }
     BNORM_NO_UNROLL
     for (; c + kWidth <= task.columns; c += kWidth) {
@@ -435,11 +453,15 @@ BNORM_RARE std::int64_t sum_panels(const GradientSums& arguments) {
 }
 
 // Rows of a single panel that follow each other, in the order of memory: hardware fetches them sooner than any
-// prefetch. Two rows in turns already take twice as long.
+// prefetch, but from memory not beside a mask. Two rows in turns already take twice as long.
 template <Gate kGate>
 BNORM_RARE std::int64_t sum_short_rows(const GradientSums& arguments) {
     const GradientSums task = arguments;
-    sum_panel<kGate, true>(task, 0);
+    if (is_mask_gate(kGate) && task.prefetch) {
+        sum_panel<kGate, Fetched::in_order>(task, 0);
+    } else {
+        sum_panel<kGate, Fetched::by_hardware>(task, 0);
+    }
     return task.rows / kGroup * kGroup;
 }
 
@@ -464,6 +486,7 @@ BNORM_INLINE void sum_row_in_order(const GradientSums& task, std::int64_t r, Sto
     const GradientRow row = gradient_row<kGate>(task, r);
     const auto add_vector = [&](std::int64_t c) {
         StoredSums& stored = sums[c / kWidth];
+        prefetch_in_order(row, c);
         const GradientTerms t = column_terms<kGate, true>(task, row, c);
         const F32Sums all =
             kRow == RowOfGroup::first ? first_terms(t) : add_terms({load(stored.s1), load(stored.s2)}, t);
