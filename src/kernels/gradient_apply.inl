@@ -211,7 +211,8 @@ BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::i
     }
 }
 
-// Rows of so many vectors that all their parameters stay in registers. Hardware fetches dy and x, but not beside a mask.
+// Rows of so many vectors that all their parameters stay in registers. Hardware fetches dy and x, but not beside a
+// mask.
 template <class Variant>
 BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
     GradientApplyParameters parameters[kTogether];

@@ -18,7 +18,7 @@ struct CacheProbe {
 // So many at a time: the more, the more lines of a cache that is far away take as long as one from memory.
 constexpr std::size_t kCacheProbes = 4;
 
-// Up to so many ticks of the time stamp counter all lines of a probe are taken to come from caches. It takes some 50 us
+// Up to so many ticks of the time stamp counter all lines of a probe are taken to come from caches. It takes some 60 us
 // to measure how long memory takes, on a machine that may be busier in the next moment.
 std::uint64_t measure_most_ticks_of_caches();
 
