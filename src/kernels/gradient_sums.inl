@@ -466,13 +466,11 @@ BNORM_RARE std::int64_t sum_short_rows(const GradientSums& arguments) {
 }
 
 // The same of longer rows, whose sums so far are kept in L1: the most columns that leave enough of it to the stream.
-constexpr std::int64_t kMaxColumnsInOrder = 256;
+constexpr std::int64_t kMaxColumnsInOrder = 1024;
 
 BNORM_INLINE bool are_one_stream(const GradientSums& task) {
     return task.dy_stride == task.columns && task.x_stride == task.columns;
 }
-
-enum class RowOfGroup { first, middle, last };
 
 // Of a group so far and one vector of columns. Side by side: from arrays apart, loads might wait for stores to
 // addresses that agree in the lower 12 bits.
@@ -481,26 +479,50 @@ struct StoredSums {
     alignas(64) float s2[kWidth];
 };
 
-template <Gate kGate, RowOfGroup kRow>
-BNORM_INLINE void sum_row_in_order(const GradientSums& task, std::int64_t r, StoredSums* sums) {
-    const GradientRow row = gradient_row<kGate>(task, r);
+// From caches so many rows at once: each sum is then loaded and stored half as often. From memory that was slower.
+constexpr std::int64_t rows_in_order(bool from_memory) { return from_memory ? 1 : 2; }
+
+enum class PartOfGroup { first, middle, last };
+
+// From caches into L1, two rows on: as far as it holds, and hardware fetches less of two rows in turns.
+BNORM_INLINE void prefetch_from_caches(const GradientRow& row, std::int64_t column) {
+    constexpr std::int64_t kElementsOn = 1024;
+    prefetch(row.dy + column + kElementsOn);
+    prefetch(row.x + column + kElementsOn);
+}
+
+template <Gate kGate, bool kFromMemory, PartOfGroup kPart>
+BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first, StoredSums* sums) {
+    constexpr std::int64_t kRows = rows_in_order(kFromMemory);
+    GradientRow rows[kRows];
+    BNORM_UNROLL
+    for (std::int64_t k = 0; k < kRows; ++k) {
+        rows[k] = gradient_row<kGate>(task, first + k);
+    }
     const auto add_vector = [&](std::int64_t c) {
         StoredSums& stored = sums[c / kWidth];
-        prefetch_in_order(row, c);
-        const GradientTerms t = column_terms<kGate, true>(task, row, c);
-        const F32Sums all =
-            kRow == RowOfGroup::first ? first_terms(t) : add_terms({load(stored.s1), load(stored.s2)}, t);
-        if (kRow == RowOfGroup::last) {
+        F32Sums all = {F32(0.0F), F32(0.0F)};
+        if (kPart != PartOfGroup::first) {
+            all = {load(stored.s1), load(stored.s2)};
+        }
+        BNORM_UNROLL
+        for (std::int64_t k = 0; k < kRows; ++k) {
+            kFromMemory ? prefetch_in_order(rows[k], c) : prefetch_from_caches(rows[k], c);
+            const GradientTerms t = column_terms<kGate, true>(task, rows[k], c);
+            all = kPart == PartOfGroup::first && k == 0 ? first_terms(t) : add_terms(all, t);
+        }
+        if (kPart == PartOfGroup::last) {
             add_to_columns(task, c, all);
         } else {
             store(stored.s1, all.s1);
             store(stored.s2, all.s2);
         }
     };
+    constexpr std::int64_t kVectors = kColumnVectors / kRows;
     std::int64_t c = 0;
-    for (; c + kColumnVectors * kWidth <= task.columns; c += kColumnVectors * kWidth) {
+    for (; c + kVectors * kWidth <= task.columns; c += kVectors * kWidth) {
         BNORM_UNROLL
-        for (std::int64_t v = 0; v < kColumnVectors; ++v) {
+        for (std::int64_t v = 0; v < kVectors; ++v) {
             add_vector(c + v * kWidth);
         }
     }
@@ -511,18 +533,19 @@ BNORM_INLINE void sum_row_in_order(const GradientSums& task, std::int64_t r, Sto
 }
 
 // Rows of whole vectors.
-template <Gate kGate>
+template <Gate kGate, bool kFromMemory>
 BNORM_RARE std::int64_t sum_groups_in_order(const GradientSums& arguments) {
     const GradientSums task = arguments;
+    constexpr std::int64_t kRows = rows_in_order(kFromMemory);
     StoredSums sums[kMaxColumnsInOrder / kWidth];
     std::int64_t r = 0;
     for (; r + kGroup <= task.rows; r += kGroup) {
-        sum_row_in_order<kGate, RowOfGroup::first>(task, r, sums);
+        sum_rows_in_order<kGate, kFromMemory, PartOfGroup::first>(task, r, sums);
         BNORM_NO_UNROLL
-        for (std::int64_t k = 1; k < kGroup - 1; ++k) {
-            sum_row_in_order<kGate, RowOfGroup::middle>(task, r + k, sums);
+        for (std::int64_t k = kRows; k < kGroup - kRows; k += kRows) {
+            sum_rows_in_order<kGate, kFromMemory, PartOfGroup::middle>(task, r + k, sums);
         }
-        sum_row_in_order<kGate, RowOfGroup::last>(task, r + kGroup - 1, sums);
+        sum_rows_in_order<kGate, kFromMemory, PartOfGroup::last>(task, r + kGroup - kRows, sums);
     }
     return r;
 }
@@ -562,8 +585,8 @@ BNORM_INLINE std::int64_t sum_groups_of_pixels(const GradientSums& task) {
         if (task.columns == kColumnVectors * kWidth) {
             return sum_short_rows<kGate>(task);
         }
-        if (task.past_cache && task.columns <= kMaxColumnsInOrder && task.columns % kWidth == 0) {
-            return sum_groups_in_order<kGate>(task);
+        if (task.in_order && task.columns <= kMaxColumnsInOrder && task.columns % kWidth == 0) {
+            return task.past_cache ? sum_groups_in_order<kGate, true>(task) : sum_groups_in_order<kGate, false>(task);
         }
     }
     if (task.prefetch) {

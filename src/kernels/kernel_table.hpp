@@ -102,6 +102,7 @@ struct GradientSums {
     float activation_parameter;
     bool prefetch;   // periodic, together: whether dy and x come from memory
     bool past_cache; // periodic: whether they are larger than the last-level cache
+    bool in_order;   // periodic: whether rows without gaps, of up to 1024 columns, are best read in the order of memory
     bool together;   // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
     Course course;   // uniform; not together
     double* sum_dy;

@@ -21,6 +21,7 @@ struct Passes {
 
     bool from_memory() const { return cold || schedule.from_memory; }
     bool past_cache() const { return cold || schedule.past_cache; }
+    bool sums_in_order() const { return schedule.sums_in_order || (past_cache() && schedule.sums_in_order_past_cache); }
     bool prefetch() const { return cold || schedule.prefetch; }
 
     void run(const Operation& operation) noexcept;

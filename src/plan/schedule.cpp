@@ -387,6 +387,15 @@ bool comes_from_memory(const Geometry& geometry, const Workload& workload, const
     return cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
 }
 
+// The columns whose sums leave enough of L1 to what is read in the order of memory, if that comes from memory.
+constexpr std::int64_t kLongestRowPastCache = 256;
+
+// Shorter rows were as fast in panels.
+bool sums_in_order(const Geometry& geometry, const Machine& machine) {
+    constexpr std::int64_t kShortestRow = 256;
+    return machine.sums_in_order && geometry.kind == MatrixKind::columns && geometry.row_length >= kShortestRow;
+}
+
 // Whether it matters if a tensor that fits the cache is in it. Hardware follows planes that one image has of each
 // channel by itself, and short ones come no faster by being asked for. Finding out takes a tenth of a microsecond.
 bool probes_caches(const Geometry& geometry, const Workload& workload, const Schedule& schedule) {
@@ -530,6 +539,8 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
     schedule.from_memory = comes_from_memory(geometry, workload, machine, bytes, cached_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
+    schedule.sums_in_order = sums_in_order(geometry, machine);
+    schedule.sums_in_order_past_cache = geometry.row_length <= kLongestRowPastCache;
     schedule.probes = probes_caches(geometry, workload, schedule);
     schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time
     schedule.prefetch = fetches_next_slab(geometry, workload, schedule, machine, cached_bytes);

@@ -28,8 +28,9 @@ struct Machine {
     int threads;
     std::int64_t l2_bytes;
     std::int64_t last_level_bytes;
-    std::int64_t store_bytes; // of it: up to which outputs that are soon written again stay there
-    bool past_l2 = false;     // whether outputs that are not soon written again are best stored past all caches
+    std::int64_t store_bytes;   // of it: up to which outputs that are soon written again stay there
+    bool past_l2 = false;       // whether outputs that are not soon written again are best stored past all caches
+    bool sums_in_order = false; // whether columns of gradients are best summed in the order of memory, in caches, too
 };
 
 enum class Strategy { by_channels, by_parts };
@@ -52,9 +53,11 @@ struct RangeScratch {
 struct Schedule {
     Strategy strategy = Strategy::by_channels;
     int threads = 1;
-    bool stream = false;       // whether outputs bypass the cache
-    bool from_memory = false;  // whether what is reduced comes from memory, not from the last-level cache
-    bool past_cache = false;   // whether it is larger than the last-level cache
+    bool stream = false;                   // whether outputs bypass the cache
+    bool from_memory = false;              // whether what is reduced comes from memory, not from the last-level cache
+    bool past_cache = false;               // whether it is larger than the last-level cache
+    bool sums_in_order = false;            // whether columns of gradients are summed in the order of memory
+    bool sums_in_order_past_cache = false; // ... or if they are larger than the last-level cache, or in memory
     bool probes = false;       // whether an execution finds out if what is reduced comes from memory all the same
     bool prefetch = false;     // whether the next slab is fetched while one is applied
     bool ask_again = false;    // whether an elementwise pass asks several times for what it fetches from memory

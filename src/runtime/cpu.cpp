@@ -56,10 +56,22 @@ constexpr std::int64_t field(std::uint32_t value, int low, int high) {
     return static_cast<std::int64_t>((value >> low) & ((std::uint64_t{1} << (high - low + 1)) - 1));
 }
 
+// The first of AMD's that loads two vectors of 64 bytes from L1 and stores one in each cycle.
+constexpr std::int64_t kFamilyOfZen5 = 0x1a;
+
+std::int64_t family() {
+    std::uint32_t eax = 0;
+    std::uint32_t ebx = 0;
+    std::uint32_t ecx = 0;
+    std::uint32_t edx = 0;
+    __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+    return field(eax, 8, 11) + (field(eax, 8, 11) == 0xf ? field(eax, 20, 27) : 0);
+}
+
 // CPUID rather than sysconf: glibc 2.36 reports the L3 of the whole socket (384 MiB on an EPYC 9005, of which one core
 // reaches 32). Zeros where there is no such leaf.
 CacheSizes read_cache_sizes(std::uint32_t leaf) {
-    CacheSizes sizes = {0, 0, 0, false};
+    CacheSizes sizes = {0, 0, 0, false, false};
     for (std::uint32_t subleaf = 0; subleaf < kMostSubleaves; ++subleaf) {
         std::uint32_t eax = 0;
         std::uint32_t ebx = 0;
@@ -95,9 +107,10 @@ CacheSizes detect_cache_sizes() {
     sizes = read_cache_sizes(kLeafOfAmd);
     if (sizes.l2 > 0) {
         sizes.past_l2 = false;
+        sizes.sums_in_order = family() == kFamilyOfZen5;
         return sizes;
     }
-    return {std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20, false};
+    return {std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20, false, false};
 }
 
 } // namespace

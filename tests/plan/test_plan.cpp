@@ -389,6 +389,20 @@ TEST_CASE("executions find out where tensors are that would fit the last-level c
     CHECK(!probes({BNORM_NCHW, 8, 2048, 49}, kTraining));
 }
 
+TEST_CASE("gradients of columns are summed in the order of memory past the cache, where it pays in caches, too") {
+    const auto schedule = [](bnorm_layout layout, std::int64_t channels, bool pays) {
+        Machine one = machine(1);
+        one.sums_in_order = pays;
+        return make_schedule(geometry_of({layout, 8, channels, 196}, BNORM_BACKWARD), kBackwardSaved, one);
+    };
+    for (const std::int64_t channels : {std::int64_t{128}, std::int64_t{256}, std::int64_t{512}}) {
+        CHECK(!schedule(BNORM_NHWC, channels, false).sums_in_order);
+        CHECK(schedule(BNORM_NHWC, channels, true).sums_in_order == (channels >= 256));
+        CHECK(schedule(BNORM_NHWC, channels, false).sums_in_order_past_cache == (channels <= 256));
+    }
+    CHECK(!schedule(BNORM_NCHW, 512, true).sums_in_order);
+}
+
 TEST_CASE("frozen backward takes one pass in cache where rows do not hold each other up") {
     const auto joins = [](std::int64_t channels) {
         const Geometry geometry = geometry_of({BNORM_NHWC, 1, channels, 784}, BNORM_BACKWARD_FIXED);

@@ -1,0 +1,133 @@
+// Kernels sum the gradients of columns in the order that suits a machine and where tensors are: the bits are the same.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/kernel_table.hpp"
+#include "runtime/cpu.hpp"
+
+using namespace bnorm;
+using kernels::Gate;
+
+namespace {
+
+constexpr std::int64_t kMaskBytes = 2; // of 16 columns
+
+struct Block {
+    Block(std::int64_t row_count, std::int64_t column_count)
+        : rows(row_count), columns(column_count), x(elements()), dy(elements()),
+          mask(static_cast<std::size_t>(rows * columns / 16 * kMaskBytes)), center(width(), 0.25F),
+          scale(width(), 0.5F), shift(width(), -0.125F) {
+        std::mt19937 engine(1);
+        std::normal_distribution<float> normal(1.0F, 3.0F);
+        for (std::size_t i = 0; i < elements(); ++i) {
+            x[i] = normal(engine);
+            dy[i] = normal(engine);
+        }
+        for (std::uint8_t& byte : mask) {
+            byte = static_cast<std::uint8_t>(engine());
+        }
+    }
+
+    std::size_t elements() const { return static_cast<std::size_t>(rows * columns); }
+    std::size_t width() const { return static_cast<std::size_t>(columns); }
+
+    std::int64_t rows;
+    std::int64_t columns; // a multiple of 16
+    std::vector<float> x;
+    std::vector<float> dy;
+    std::vector<std::uint8_t> mask;
+    std::vector<float> center;
+    std::vector<float> scale;
+    std::vector<float> shift;
+};
+
+struct Order {
+    bool prefetch;
+    bool past_cache;
+    bool in_order;
+};
+
+// sum(dy') of all columns, then sum(dy'*(x-center)).
+std::vector<double> sums_of(const kernels::KernelTable& table, Gate gate, const Block& block, const Order& order) {
+    std::vector<double> sums(2 * block.width(), -1.0);
+    kernels::GradientSums task = {};
+    task.dy = block.dy.data();
+    task.x = block.x.data();
+    task.mask = block.mask.data();
+    task.rows = block.rows;
+    task.columns = task.dy_stride = task.x_stride = block.columns;
+    task.mask_stride = block.columns / 16 * kMaskBytes;
+    task.channels = 1;
+    task.center = block.center.data();
+    task.scale = block.scale.data();
+    task.shift = block.shift.data();
+    task.activation_parameter = 0.1F;
+    task.prefetch = order.prefetch;
+    task.past_cache = order.past_cache;
+    task.in_order = order.in_order;
+    task.sum_dy = sums.data();
+    task.sum_dy_centered_x = sums.data() + block.columns;
+    table.gradient_sums_periodic[static_cast<int>(gate)](task);
+    return sums;
+}
+
+void check_orders(const kernels::KernelTable& table) {
+    constexpr Order kOrders[] = {
+        {true, false, false}, {false, false, true}, {true, false, true}, {true, true, false}, {true, true, true},
+    };
+    for (const std::int64_t columns : {std::int64_t{64}, std::int64_t{256}, std::int64_t{272}, std::int64_t{1024}}) {
+        for (const std::int64_t rows : {std::int64_t{7}, std::int64_t{8}, std::int64_t{83}}) {
+            const Block block(rows, columns);
+            for (int gate = 0; gate < kernels::kGates; ++gate) {
+                const std::vector<double> expected =
+                    sums_of(table, static_cast<Gate>(gate), block, {false, false, false});
+                for (const Order& order : kOrders) {
+                    const std::vector<double> sums = sums_of(table, static_cast<Gate>(gate), block, order);
+                    INFO("columns ", columns, ", rows ", rows, ", gate ", gate, ", prefetch ", order.prefetch,
+                         ", past cache ", order.past_cache, ", in order ", order.in_order);
+                    CHECK(std::memcmp(sums.data(), expected.data(), sums.size() * sizeof(double)) == 0);
+                }
+            }
+        }
+    }
+}
+
+} // namespace
+
+TEST_CASE("gradients of columns have the same sums in every order of reading") {
+    check_orders(kernels::kSse2Kernels);
+    if (runtime::cpu_features().avx2) {
+        check_orders(kernels::kAvx2Kernels);
+    }
+    if (runtime::cpu_features().avx512) {
+        check_orders(kernels::kAvx512Kernels);
+    }
+}
+
+// f32 within eight terms: the bound is 8 * 2^-24 of the sum of magnitudes.
+TEST_CASE("the sums are those of the gradients") {
+    constexpr double kBound = 8.0 / (1 << 24);
+    const Block block(83, 256);
+    const std::vector<double> sums = sums_of(kernels::kSse2Kernels, Gate::none, block, {false, false, true});
+    for (std::size_t c = 0; c < block.width(); ++c) {
+        double sum = 0.0;
+        double product = 0.0;
+        double sum_magnitude = 0.0;
+        double product_magnitude = 0.0;
+        for (std::size_t i = c; i < block.elements(); i += block.width()) {
+            const auto dy = static_cast<double>(block.dy[i]);
+            const double centered = static_cast<double>(block.x[i]) - 0.25;
+            sum += dy;
+            product += dy * centered;
+            sum_magnitude += std::abs(dy);
+            product_magnitude += std::abs(dy * centered);
+        }
+        CHECK(std::abs(sums[c] - sum) <= kBound * sum_magnitude);
+        CHECK(std::abs(sums[block.width() + c] - product) <= kBound * product_magnitude);
+    }
+}
