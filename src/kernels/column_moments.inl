@@ -421,7 +421,8 @@ BNORM_RARE void moments_along_rows(Rows block, std::int64_t rows_per_run, bool p
     ColumnArrays arrays;
     start_columns(block, arrays, result);
     if (prefetch_rows) {
-        sum_along_rows(block, rows_per_run, arrays, result, RowsAhead(block.x, block.row_stride, block.columns));
+        sum_along_rows(block, rows_per_run, arrays, result,
+                       RowsAhead<IntoL2>(block.x, block.row_stride, block.columns));
     } else {
         sum_along_rows(block, rows_per_run, arrays, result, NothingAhead());
     }

@@ -98,9 +98,10 @@ BNORM_INLINE void add_group(LaneGradients& sums, std::int64_t lane, const F32Sum
     add_widened(sums.products, lane, group.s2);
 }
 
+template <class Into>
 struct GradientRowsAhead {
-    RowsAhead dy;
-    RowsAhead x;
+    RowsAhead<Into> dy;
+    RowsAhead<Into> x;
 
     BNORM_MEMBER void fetch() {
         dy.fetch();
@@ -108,10 +109,10 @@ struct GradientRowsAhead {
     }
 };
 
-template <bool kPrefetch>
+template <class Into>
 BNORM_INLINE auto gradients_ahead(const GradientSums& task, const GradientRow& first) {
-    if constexpr (kPrefetch) {
-        return GradientRowsAhead{{first.dy, task.dy_stride, task.course}, {first.x, task.x_stride, task.course}};
+    if constexpr (Into::kElements > 0) {
+        return GradientRowsAhead<Into>{{first.dy, task.dy_stride, task.course}, {first.x, task.x_stride, task.course}};
     } else {
         return NothingAhead{};
     }
@@ -174,7 +175,7 @@ BNORM_INLINE GradientRow first_row_of(const GradientSums& task, std::int64_t cha
             mask_from<kGate>(task.mask, task.mask_bit + channel * task.channel_bits)};
 }
 
-template <Gate kGate, bool kPrefetch>
+template <Gate kGate, class Into>
 BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
     const GradientSums task = arguments;
     for (std::int64_t channel = 0; channel < task.channels; ++channel) {
@@ -183,7 +184,7 @@ BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
         LaneGradients sums;
         clear(sums.dy);
         clear(sums.products);
-        auto ahead = gradients_ahead<kPrefetch>(task, first);
+        auto ahead = gradients_ahead<Into>(task, first);
         for (std::int64_t r = 0; r < task.rows; ++r) {
             sum_gradient_row<kGate>(rows_on(task, first, r), task.columns, parameters, sums, ahead);
         }
@@ -212,11 +213,11 @@ BNORM_INLINE void add_halved(F64 (&sums)[kLanes / 2 / kWidthF64], const F32 (&la
     }
 }
 
-template <Gate kGate, bool kPrefetch>
+template <Gate kGate, class Into>
 BNORM_INLINE ShortPlanes sum_short_planes(const GradientSums& task, std::int64_t channel) {
     const GradientRow first = first_row_of<kGate>(task, channel);
     const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, channel);
-    auto ahead = gradients_ahead<kPrefetch>(task, first);
+    auto ahead = gradients_ahead<Into>(task, first);
     ShortPlanes sums;
     BNORM_UNROLL
     for (std::int64_t i = 0; i < kLanes / 2 / kWidthF64; ++i) {
@@ -242,7 +243,7 @@ BNORM_INLINE ShortPlanes sum_short_planes(const GradientSums& task, std::int64_t
 }
 
 // The lanes of several channels are summed at once: one by one took longer than all else of a 7x7 plane.
-template <Gate kGate, bool kPrefetch>
+template <Gate kGate, class Into>
 BNORM_RARE void sum_gradients_of_short_planes(const GradientSums& arguments) {
     const GradientSums task = arguments;
     std::int64_t channel = 0;
@@ -251,7 +252,7 @@ BNORM_RARE void sum_gradients_of_short_planes(const GradientSums& arguments) {
         F64 products[kWidthF64];
         BNORM_NO_UNROLL
         for (std::int64_t i = 0; i < kWidthF64; ++i) {
-            const ShortPlanes sums = sum_short_planes<kGate, kPrefetch>(task, channel + i);
+            const ShortPlanes sums = sum_short_planes<kGate, Into>(task, channel + i);
             dy[i] = fold_vectors(sums.dy);
             products[i] = fold_vectors(sums.products);
         }
@@ -260,7 +261,7 @@ BNORM_RARE void sum_gradients_of_short_planes(const GradientSums& arguments) {
     }
     BNORM_NO_UNROLL
     for (; channel < task.channels; ++channel) {
-        const ShortPlanes sums = sum_short_planes<kGate, kPrefetch>(task, channel);
+        const ShortPlanes sums = sum_short_planes<kGate, Into>(task, channel);
         task.sum_dy[channel] = sum_vectors(sums.dy);
         task.sum_dy_centered_x[channel] = sum_vectors(sums.products);
     }
@@ -550,7 +551,7 @@ BNORM_RARE std::int64_t sum_groups_in_order(const GradientSums& arguments) {
     return r;
 }
 
-BNORM_INLINE GradientRowsAhead columns_ahead(const GradientSums& task) {
+BNORM_INLINE GradientRowsAhead<IntoL2> columns_ahead(const GradientSums& task) {
     return {{task.dy, task.dy_stride, task.columns}, {task.x, task.x_stride, task.columns}};
 }
 
@@ -703,17 +704,25 @@ BNORM_RARE void sum_gradients_together(const GradientSums& arguments) {
     }
 }
 
+template <Gate kGate, class Into>
+BNORM_INLINE void sum_planes(const GradientSums& task) {
+    if (task.columns <= kShortPlane) {
+        sum_gradients_of_short_planes<kGate, Into>(task);
+    } else {
+        sum_gradients_of_channels<kGate, Into>(task);
+    }
+}
+
 template <Gate kGate>
 BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
-    const bool prefetch = arguments.course.planes != 0;
     if (arguments.together) {
         sum_gradients_together<kGate>(arguments);
-    } else if (arguments.columns <= kShortPlane) {
-        prefetch ? sum_gradients_of_short_planes<kGate, true>(arguments)
-                 : sum_gradients_of_short_planes<kGate, false>(arguments);
+    } else if (arguments.course.planes == 0) {
+        sum_planes<kGate, Nowhere>(arguments);
+    } else if (arguments.into_l1) {
+        sum_planes<kGate, IntoL1>(arguments);
     } else {
-        prefetch ? sum_gradients_of_channels<kGate, true>(arguments)
-                 : sum_gradients_of_channels<kGate, false>(arguments);
+        sum_planes<kGate, IntoL2>(arguments);
     }
 }
 

@@ -105,6 +105,7 @@ struct GradientSums {
     bool in_order;   // periodic: whether rows without gaps, of up to 1024 columns, are best read in the order of memory
     bool together;   // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
     Course course;   // uniform; not together
+    bool into_l1;    // uniform: whether what is fetched ahead is on its way to L2 already, and L1 is where it should go
     double* sum_dy;
     double* sum_dy_centered_x;
     float* dx; // gradient_fixed; may be dy or x

@@ -339,7 +339,7 @@ BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift, Ahead ahead) {
 
 // Out of line: the loop of sum_rows without fetching keeps its registers.
 BNORM_RARE LaneSums sum_rows_ahead(const Rows& block, const Course& course, F32 shift) {
-    return sum_rows(block, shift, RowsAhead(block.x, block.row_stride, course));
+    return sum_rows(block, shift, RowsAhead<IntoL2>(block.x, block.row_stride, course));
 }
 
 struct Moments {

@@ -2,7 +2,7 @@
 //
 // Sums over columns read eight rows at a time and one vector of each, an order that hardware does not follow, and a
 // prefetch of the very lines that come next asks for them in that order, too. Fetched in the order of memory, into L2
-// and this far ahead, they come up to 1.8 times as fast.
+// and 32 KiB ahead, they come up to 1.8 times as fast.
 #ifndef BNORM_KERNELS_ROWS_AHEAD_INL
 #define BNORM_KERNELS_ROWS_AHEAD_INL
 
@@ -12,8 +12,21 @@
 namespace bnorm::kernels {
 namespace {
 
-// 32 KiB: a few pages, so that hardware follows into each before it is needed, and little beside L2.
-constexpr std::int64_t kElementsAhead = 8192;
+// A few pages, so that hardware follows into each before it is needed, and little beside L2.
+struct IntoL2 {
+    static constexpr std::int64_t kElements = 8192;
+    BNORM_MEMBER static void fetch(const float* address) { prefetch_into_l2<2>(address); }
+};
+
+// Of what is on its way to L2 already: little beside L1.
+struct IntoL1 {
+    static constexpr std::int64_t kElements = 1024;
+    BNORM_MEMBER static void fetch(const float* address) { prefetch(address); }
+};
+
+struct Nowhere {
+    static constexpr std::int64_t kElements = 0;
+};
 
 // Rows multiples of a page (1024 elements) apart share the sets of L1 that a few of them fill: down the rows, a panel
 // of columns would drive out what hardware fetches ahead of it.
@@ -23,12 +36,13 @@ struct NothingAhead {
     BNORM_MEMBER void fetch() {}
 };
 
+template <class Into>
 class RowsAhead {
   public:
     // Columns: the rows go on and on.
     RowsAhead(const float* row, std::int64_t stride, std::int64_t columns)
         : columns_(columns), stride_(stride), rows_(0), left_(0) {
-        end_ = row + (kElementsAhead + columns - 1) / columns * stride + columns;
+        end_ = row + (Into::kElements + columns - 1) / columns * stride + columns;
         next_ = end_ - columns;
     }
 
@@ -36,7 +50,7 @@ class RowsAhead {
     RowsAhead(const float* block, std::int64_t stride, const Course& course)
         : columns_(course.columns), stride_(stride), rows_(course.planes) {
         const std::int64_t channel = course.planes * course.columns;
-        const std::int64_t ahead = course.start + kElementsAhead;
+        const std::int64_t ahead = course.start + Into::kElements;
         const std::int64_t within = ahead % channel;
         const std::int64_t plane = within / columns_;
         const float* first = block - course.start / columns_ * stride - course.start % columns_;
@@ -47,7 +61,7 @@ class RowsAhead {
 
     // One more vector.
     BNORM_MEMBER void fetch() {
-        prefetch_into_l2<2>(next_);
+        Into::fetch(next_);
         next_ += kWidth;
         if (next_ >= end_) {
             turn();

@@ -393,7 +393,13 @@ constexpr std::int64_t kLongestRowPastCache = 256;
 // Shorter rows were as fast in panels.
 bool sums_in_order(const Geometry& geometry, const Machine& machine) {
     constexpr std::int64_t kShortestRow = 256;
-    return machine.sums_in_order && geometry.kind == MatrixKind::columns && geometry.row_length >= kShortestRow;
+    return machine.wide_l1 && geometry.kind == MatrixKind::columns && geometry.row_length >= kShortestRow;
+}
+
+// Not of short planes without a mask, which a thread is done with sooner than they come.
+bool fetches_into_l1(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    return machine.wide_l1 && geometry.kind == MatrixKind::planes &&
+           (geometry.columns_per_channel > kLongestPlaneTogether || workload.streams > 3);
 }
 
 // Whether it matters if a tensor that fits the cache is in it. Hardware follows planes that one image has of each
@@ -540,6 +546,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.from_memory = comes_from_memory(geometry, workload, machine, bytes, cached_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
     schedule.sums_in_order = sums_in_order(geometry, machine);
+    schedule.into_l1 = fetches_into_l1(geometry, workload, machine);
     schedule.sums_in_order_past_cache = geometry.row_length <= kLongestRowPastCache;
     schedule.probes = probes_caches(geometry, workload, schedule);
     schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time

@@ -28,9 +28,9 @@ struct Machine {
     int threads;
     std::int64_t l2_bytes;
     std::int64_t last_level_bytes;
-    std::int64_t store_bytes;   // of it: up to which outputs that are soon written again stay there
-    bool past_l2 = false;       // whether outputs that are not soon written again are best stored past all caches
-    bool sums_in_order = false; // whether columns of gradients are best summed in the order of memory, in caches, too
+    std::int64_t store_bytes; // of it: up to which outputs that are soon written again stay there
+    bool past_l2 = false;     // whether outputs that are not soon written again are best stored past all caches
+    bool wide_l1 = false;     // whether L1 keeps up with sums that are kept there, and with what is fetched into it
 };
 
 enum class Strategy { by_channels, by_parts };
@@ -57,6 +57,7 @@ struct Schedule {
     bool from_memory = false;              // whether what is reduced comes from memory, not from the last-level cache
     bool past_cache = false;               // whether it is larger than the last-level cache
     bool sums_in_order = false;            // whether columns of gradients are summed in the order of memory
+    bool into_l1 = false;                  // whether planes of gradients are fetched into L1, not L2
     bool sums_in_order_past_cache = false; // ... or if they are larger than the last-level cache, or in memory
     bool probes = false;       // whether an execution finds out if what is reduced comes from memory all the same
     bool prefetch = false;     // whether the next slab is fetched while one is applied

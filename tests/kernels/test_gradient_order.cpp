@@ -50,11 +50,11 @@ struct Order {
     bool prefetch;
     bool past_cache;
     bool in_order;
+    bool into_l1 = false;
 };
 
 // sum(dy') of all columns, then sum(dy'*(x-center)).
-std::vector<double> sums_of(const kernels::KernelTable& table, Gate gate, const Block& block, const Order& order) {
-    std::vector<double> sums(2 * block.width(), -1.0);
+kernels::GradientSums task_of(const Block& block, const Order& order, std::vector<double>& sums) {
     kernels::GradientSums task = {};
     task.dy = block.dy.data();
     task.x = block.x.data();
@@ -71,9 +71,48 @@ std::vector<double> sums_of(const kernels::KernelTable& table, Gate gate, const 
     task.past_cache = order.past_cache;
     task.in_order = order.in_order;
     task.sum_dy = sums.data();
-    task.sum_dy_centered_x = sums.data() + block.columns;
+    task.into_l1 = order.into_l1;
+    task.sum_dy_centered_x = sums.data() + sums.size() / 2;
+    return task;
+}
+
+std::vector<double> sums_of(const kernels::KernelTable& table, Gate gate, const Block& block, const Order& order) {
+    std::vector<double> sums(2 * block.width(), -1.0);
+    const kernels::GradientSums task = task_of(block, order, sums);
     table.gradient_sums_periodic[static_cast<int>(gate)](task);
     return sums;
+}
+
+// The same of planes, four channels of them: sum(dy'), then sum(dy'*(x-center)), from images that are fetched ahead.
+std::vector<double> sums_of_planes(const kernels::KernelTable& table, Gate gate, const Block& block,
+                                   const Order& order) {
+    constexpr std::int64_t kChannels = 4;
+    std::vector<double> sums(2 * kernels::kLanes, -1.0);
+    kernels::GradientSums task = task_of(block, order, sums);
+    task.columns = block.columns / kChannels;
+    task.channels = kChannels;
+    task.channel_bits = task.columns;
+    if (order.prefetch) {
+        task.course = {block.rows, task.columns, 0};
+    }
+    table.gradient_sums_uniform[static_cast<int>(gate)](task);
+    return sums;
+}
+
+void check_planes(const kernels::KernelTable& table) {
+    for (const std::int64_t columns : {std::int64_t{256}, std::int64_t{4096}}) {
+        const Block block(5, columns);
+        for (int gate = 0; gate < kernels::kGates; ++gate) {
+            const std::vector<double> expected =
+                sums_of_planes(table, static_cast<Gate>(gate), block, {false, false, false});
+            for (const bool into_l1 : {false, true}) {
+                const std::vector<double> sums =
+                    sums_of_planes(table, static_cast<Gate>(gate), block, {true, false, false, into_l1});
+                INFO("columns ", columns, ", gate ", gate, ", into L1 ", into_l1);
+                CHECK(std::memcmp(sums.data(), expected.data(), sums.size() * sizeof(double)) == 0);
+            }
+        }
+    }
 }
 
 void check_orders(const kernels::KernelTable& table) {
@@ -99,13 +138,17 @@ void check_orders(const kernels::KernelTable& table) {
 
 } // namespace
 
-TEST_CASE("gradients of columns have the same sums in every order of reading") {
-    check_orders(kernels::kSse2Kernels);
+TEST_CASE("gradients have the same sums in every order of reading, wherever they are fetched") {
+    std::vector<const kernels::KernelTable*> tables = {&kernels::kSse2Kernels};
     if (runtime::cpu_features().avx2) {
-        check_orders(kernels::kAvx2Kernels);
+        tables.push_back(&kernels::kAvx2Kernels);
     }
     if (runtime::cpu_features().avx512) {
-        check_orders(kernels::kAvx512Kernels);
+        tables.push_back(&kernels::kAvx512Kernels);
+    }
+    for (const kernels::KernelTable* table : tables) {
+        check_orders(*table);
+        check_planes(*table);
     }
 }
 

@@ -392,7 +392,7 @@ TEST_CASE("executions find out where tensors are that would fit the last-level c
 TEST_CASE("gradients of columns are summed in the order of memory past the cache, where it pays in caches, too") {
     const auto schedule = [](bnorm_layout layout, std::int64_t channels, bool pays) {
         Machine one = machine(1);
-        one.sums_in_order = pays;
+        one.wide_l1 = pays;
         return make_schedule(geometry_of({layout, 8, channels, 196}, BNORM_BACKWARD), kBackwardSaved, one);
     };
     for (const std::int64_t channels : {std::int64_t{128}, std::int64_t{256}, std::int64_t{512}}) {
@@ -401,6 +401,19 @@ TEST_CASE("gradients of columns are summed in the order of memory past the cache
         CHECK(schedule(BNORM_NHWC, channels, false).sums_in_order_past_cache == (channels <= 256));
     }
     CHECK(!schedule(BNORM_NCHW, 512, true).sums_in_order);
+}
+
+TEST_CASE("there planes of gradients are fetched into L1, short ones if they have a mask") {
+    const auto into_l1 = [](std::int64_t plane, const Workload& workload, bool wide) {
+        Machine one = machine(1);
+        one.wide_l1 = wide;
+        return make_schedule(geometry_of({BNORM_NCHW, 32, 512, plane}, BNORM_BACKWARD), workload, one).into_l1;
+    };
+    constexpr Workload kWithResidual = {1, true, 5, 2, 4};
+    CHECK(into_l1(784, kBackwardSaved, true));
+    CHECK(!into_l1(784, kBackwardSaved, false));
+    CHECK(!into_l1(196, kBackwardSaved, true));
+    CHECK(into_l1(196, kWithResidual, true));
 }
 
 TEST_CASE("frozen backward takes one pass in cache where rows do not hold each other up") {
