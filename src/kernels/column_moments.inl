@@ -417,14 +417,16 @@ constexpr bool sums_along_rows(std::int64_t stride) {
 constexpr std::int64_t kFewRowsVectors = 2;
 
 // By value: vector stores may alias what is referred to.
-BNORM_RARE void moments_along_rows(Rows block, std::int64_t rows_per_run, bool prefetch_rows, ColumnMoments result) {
+BNORM_RARE void moments_along_rows(Rows block, std::int64_t rows_per_run, FetchRows fetch, ColumnMoments result) {
     ColumnArrays arrays;
     start_columns(block, arrays, result);
-    if (prefetch_rows) {
-        sum_along_rows(block, rows_per_run, arrays, result,
-                       RowsAhead<IntoL2>(block.x, block.row_stride, block.columns));
+    const auto sum = [&](const auto& ahead) { sum_along_rows(block, rows_per_run, arrays, result, ahead); };
+    if (fetch == FetchRows::into_l2) {
+        sum(RowsAhead<IntoL2>(block.x, block.row_stride, block.columns));
+    } else if (fetch == FetchRows::into_l1) {
+        sum(RowsAhead<IntoL1<2048>>(block.x, block.row_stride, block.columns));
     } else {
-        sum_along_rows(block, rows_per_run, arrays, result, NothingAhead());
+        sum(NothingAhead());
     }
     for (std::int64_t c = 0; c < block.columns; c += kWidth) {
         finish_columns<false>(block, c, load(arrays.shifts + c), load_totals(arrays, result, c), result);
@@ -432,7 +434,7 @@ BNORM_RARE void moments_along_rows(Rows block, std::int64_t rows_per_run, bool p
 }
 
 BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                                   std::int64_t rows_per_run, bool prefetch_rows, double* mean, double* m2) {
+                                   std::int64_t rows_per_run, FetchRows fetch, double* mean, double* m2) {
     const Rows block = {x, rows, row_stride, columns};
     const ColumnMoments result = {mean, m2};
     const std::int64_t padded = (columns + kLanes - 1) / kLanes * kLanes;
@@ -442,8 +444,8 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
     }
     if (rows < kFewRows) {
         in_panels<kFewRowsVectors>(columns, FewRowsPanel{block, result});
-    } else if (prefetch_rows || sums_along_rows(row_stride)) {
-        moments_along_rows(block, rows_per_run, prefetch_rows, result);
+    } else if (fetch != FetchRows::none || sums_along_rows(row_stride)) {
+        moments_along_rows(block, rows_per_run, fetch, result);
     } else {
         in_panels<kPanelVectors>(columns, ManyRowsPanel{block, rows_per_run, result});
     }

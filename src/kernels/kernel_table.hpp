@@ -56,6 +56,9 @@ struct Course {
     std::int64_t start;
 };
 
+// What comes from memory, or is on its way to L2 already.
+enum class FetchRows { none, into_l2, into_l1 };
+
 // y = act(fma(x - center, scale, shift) + residual)
 //
 // `ahead` and `residual_ahead`, if not 0: elements from x (and dy) and from residual to what will be read soon, which
@@ -200,10 +203,9 @@ struct KernelTable {
     void (*moments_uniform)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
                             std::int64_t channels, const Course& course, double* mean, double* m2);
     // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of
-    // kLanes. rows_per_run: rows that are summed in f32, a multiple of eight. prefetch_rows: whether x comes from
-    // memory.
+    // kLanes. rows_per_run: rows that are summed in f32, a multiple of eight. fetch: whether x comes from memory.
     void (*moments_periodic)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                             std::int64_t rows_per_run, bool prefetch_rows, double* mean, double* m2);
+                             std::int64_t rows_per_run, FetchRows fetch, double* mean, double* m2);
     // Merges b into a; arrays are readable and writable up to the next multiple of kLanes.
     void (*merge_moments)(std::int64_t columns, double count_a, double* mean_a, double* m2_a, double count_b,
                           const double* mean_b, const double* m2_b);

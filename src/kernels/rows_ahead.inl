@@ -18,9 +18,9 @@ struct IntoL2 {
     BNORM_MEMBER static void fetch(const float* address) { prefetch_into_l2<2>(address); }
 };
 
-// Of what is on its way to L2 already: little beside L1.
+template <std::int64_t kAhead>
 struct IntoL1 {
-    static constexpr std::int64_t kElements = 1024;
+    static constexpr std::int64_t kElements = kAhead;
     BNORM_MEMBER static void fetch(const float* address) { prefetch(address); }
 };
 

@@ -20,6 +20,12 @@ struct Passes {
     bool cold = false;
 
     bool from_memory() const { return cold || schedule.from_memory; }
+    kernels::FetchRows fetch_rows() const {
+        if (!from_memory()) {
+            return kernels::FetchRows::none;
+        }
+        return schedule.into_l1 ? kernels::FetchRows::into_l1 : kernels::FetchRows::into_l2;
+    }
     bool past_cache() const { return cold || schedule.past_cache; }
     bool sums_in_order() const { return schedule.sums_in_order || (past_cache() && schedule.sums_in_order_past_cache); }
     bool prefetch() const { return cold || schedule.prefetch; }

@@ -396,10 +396,13 @@ bool sums_in_order(const Geometry& geometry, const Machine& machine) {
     return machine.wide_l1 && geometry.kind == MatrixKind::columns && geometry.row_length >= kShortestRow;
 }
 
-// Not of short planes without a mask, which a thread is done with sooner than they come.
+// Not longer rows, nor short planes without a mask, which a thread is done with sooner than they come.
 bool fetches_into_l1(const Geometry& geometry, const Workload& workload, const Machine& machine) {
-    return machine.wide_l1 && geometry.kind == MatrixKind::planes &&
-           (geometry.columns_per_channel > kLongestPlaneTogether || workload.streams > 3);
+    constexpr std::int64_t kLongestRow = 256;
+    const bool gains = geometry.kind == MatrixKind::columns
+                           ? geometry.row_length <= kLongestRow
+                           : geometry.columns_per_channel > kLongestPlaneTogether || workload.streams > 3;
+    return machine.wide_l1 && gains;
 }
 
 // Whether it matters if a tensor that fits the cache is in it. Hardware follows planes that one image has of each

@@ -403,8 +403,8 @@ TEST_CASE("gradients of columns are summed in the order of memory past the cache
     CHECK(!schedule(BNORM_NCHW, 512, true).sums_in_order);
 }
 
-TEST_CASE("there planes of gradients are fetched into L1, short ones if they have a mask") {
-    const auto into_l1 = [](std::int64_t plane, const Workload& workload, bool wide) {
+TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short ones if they have a mask") {
+    const auto into_l1 = [](std::int64_t plane, const Workload& workload, bool wide) { // of planes
         Machine one = machine(1);
         one.wide_l1 = wide;
         return make_schedule(geometry_of({BNORM_NCHW, 32, 512, plane}, BNORM_BACKWARD), workload, one).into_l1;
@@ -414,6 +414,13 @@ TEST_CASE("there planes of gradients are fetched into L1, short ones if they hav
     CHECK(!into_l1(784, kBackwardSaved, false));
     CHECK(!into_l1(196, kBackwardSaved, true));
     CHECK(into_l1(196, kWithResidual, true));
+    const auto columns_into_l1 = [](std::int64_t channels) {
+        Machine one = machine(1);
+        one.wide_l1 = true;
+        return make_schedule(geometry_of({BNORM_NHWC, 32, channels, 784}), kTraining, one).into_l1;
+    };
+    CHECK(columns_into_l1(256));
+    CHECK(!columns_into_l1(512));
 }
 
 TEST_CASE("frozen backward takes one pass in cache where rows do not hold each other up") {

@@ -1,4 +1,5 @@
-// Kernels sum the gradients of columns in the order that suits a machine and where tensors are: the bits are the same.
+// Kernels read in the order, and fetch ahead to where it suits a machine and the place of tensors: the bits are the
+// same.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -136,9 +137,32 @@ void check_orders(const kernels::KernelTable& table) {
     }
 }
 
+// Mean and M2 of each column.
+std::vector<double> moments_of(const kernels::KernelTable& table, const Block& block, kernels::FetchRows fetch) {
+    constexpr std::int64_t kRowsPerRun = 32;
+    std::vector<double> moments(2 * block.width(), -1.0);
+    table.moments_periodic(block.x.data(), block.rows, block.columns, block.columns, kRowsPerRun, fetch, moments.data(),
+                           moments.data() + block.columns);
+    return moments;
+}
+
+void check_moments(const kernels::KernelTable& table) {
+    for (const std::int64_t columns : {std::int64_t{64}, std::int64_t{256}, std::int64_t{1024}}) {
+        for (const std::int64_t rows : {std::int64_t{48}, std::int64_t{83}, std::int64_t{300}}) {
+            const Block block(rows, columns);
+            const std::vector<double> expected = moments_of(table, block, kernels::FetchRows::none);
+            for (const kernels::FetchRows fetch : {kernels::FetchRows::into_l2, kernels::FetchRows::into_l1}) {
+                const std::vector<double> moments = moments_of(table, block, fetch);
+                INFO("columns ", columns, ", rows ", rows, ", fetch ", static_cast<int>(fetch));
+                CHECK(std::memcmp(moments.data(), expected.data(), moments.size() * sizeof(double)) == 0);
+            }
+        }
+    }
+}
+
 } // namespace
 
-TEST_CASE("gradients have the same sums in every order of reading, wherever they are fetched") {
+TEST_CASE("moments and gradients have the same sums in every order of reading, wherever they are fetched") {
     std::vector<const kernels::KernelTable*> tables = {&kernels::kSse2Kernels};
     if (runtime::cpu_features().avx2) {
         tables.push_back(&kernels::kAvx2Kernels);
@@ -149,6 +173,7 @@ TEST_CASE("gradients have the same sums in every order of reading, wherever they
     for (const kernels::KernelTable* table : tables) {
         check_orders(*table);
         check_planes(*table);
+        check_moments(*table);
     }
 }
 
