@@ -54,7 +54,7 @@ class Peer:
         environment = dict(os.environ, **ENVIRONMENT, **(KEEP_MEMORY if allocates else {}), **variables)
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            cwd=PEERS, env=environment)
+            cwd=PEERS, env=environment, start_new_session=True)  # Ctrl-C is for this program, which ends the others
         self.info = self.ask("info")
 
     def choose_cores(self, threads):
@@ -230,23 +230,34 @@ def describe_machine(build):
             "flags": build_flags(build), "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
 
 
+def measure_row(row, peers, limit, loops, options):
+    elements = row["shape"][0] * row["shape"][1] * row["shape"][2] * row["shape"][3]
+    request = " ".join(map(str, [row["operation"], row["layout"], *row["shape"], row["threads"]]))
+    layers = layers_of_chain(elements, options.chain) if options.chain else 1
+    passes = [] if options.chain else two_passes(row, elements, loops)
+    found, row["left_out"] = take_turns([Contender(peer.info["name"], peer, request) for peer in peers] + passes,
+                                        options, layers)
+    row["two_passes"] = {one.name: statistics.median(found.pop(one.name)["turns"]) for one in passes}
+    row["peers"] = found
+    row["limit"] = limit.of(row, elements)
+    row["bytes"] = 4 * elements * row["streams"]
+    times = "  ".join(f"{name} {statistics.median(peer['turns']) * 1e3:.3f}" for name, peer in row["peers"].items())
+    return f"{request}  ms: {times}"
+
+
 def measure(rows, peers, limit, loops, options):
+    """Returns the rows that were measured: all, or those before an interruption."""
     start = time.monotonic()
     for done, row in enumerate(rows):
-        elements = row["shape"][0] * row["shape"][1] * row["shape"][2] * row["shape"][3]
-        request = " ".join(map(str, [row["operation"], row["layout"], *row["shape"], row["threads"]]))
-        layers = layers_of_chain(elements, options.chain) if options.chain else 1
-        passes = [] if options.chain else two_passes(row, elements, loops)
-        found, row["left_out"] = take_turns([Contender(peer.info["name"], peer, request) for peer in peers] + passes,
-                                            options, layers)
-        row["two_passes"] = {one.name: statistics.median(found.pop(one.name)["turns"]) for one in passes}
-        row["peers"] = found
-        row["limit"] = limit.of(row, elements)
-        row["bytes"] = 4 * elements * row["streams"]
+        try:
+            times = measure_row(row, peers, limit, loops, options)
+        except KeyboardInterrupt:
+            print(f"interrupted after {done} of {len(rows)} rows", flush=True)
+            return rows[:done]
         spent = time.monotonic() - start
         left = spent / (done + 1) * (len(rows) - done - 1)
-        times = "  ".join(f"{name} {statistics.median(peer['turns']) * 1e3:.3f}" for name, peer in row["peers"].items())
-        print(f"{done + 1}/{len(rows)}, {left / 60:.1f} min left: {request}  ms: {times}", flush=True)
+        print(f"{done + 1}/{len(rows)}, {left / 60:.1f} min left: {times}", flush=True)
+    return rows
 
 
 def main():
@@ -278,7 +289,9 @@ def main():
         peers.append(huge_page_peer(options.build))
     rows = choose_rows(options, *read_suite(options.build))
     memory = [Peer([str(options.build / "bench" / "peer_bnorm")]) for _ in range(3)]
-    measure(rows, peers, Limit(memory[0], options), memory[1:], options)
+    rows = measure(rows, peers, Limit(memory[0], options), memory[1:], options)
+    if not rows:
+        sys.exit("nothing was measured")
     results = {"machine": describe_machine(options.build), "peers": [peer.info for peer in peers],
                "options": {"rounds": options.rounds, "seconds": options.seconds, "cold": options.cold,
                            "chain": options.chain}, "rows": rows}

@@ -280,8 +280,8 @@ BNORM_INLINE GradientTerms column_terms(const GradientSums& task, const Gradient
 // Who fetches the rows that are summed.
 enum class Fetched {
     by_hardware,
-    pieces,   // of a panel, into L1: hardware follows whole rows only
-    in_order, // whole rows from memory
+    pieces,   // of a panel, prefetched into L1: hardware follows whole rows only
+    in_order, // whole rows, prefetched from memory
 };
 
 BNORM_INLINE void prefetch_piece(const GradientSums& task, const GradientRow& row, std::int64_t column) {
@@ -485,7 +485,7 @@ constexpr std::int64_t rows_in_order(bool from_memory) { return from_memory ? 1 
 
 enum class PartOfGroup { first, middle, last };
 
-// From caches into L1, two rows on: as far as it holds, and hardware fetches less of two rows in turns.
+// From caches into L1, 4 KiB on: hardware follows two rows in turns less well than one.
 BNORM_INLINE void prefetch_from_caches(const GradientRow& row, std::int64_t column) {
     constexpr std::int64_t kElementsOn = 1024;
     prefetch(row.dy + column + kElementsOn);

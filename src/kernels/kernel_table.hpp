@@ -56,7 +56,7 @@ struct Course {
     std::int64_t start;
 };
 
-// What comes from memory, or is on its way to L2 already.
+// Where rows that come from memory are fetched to, ahead of what is read.
 enum class FetchRows { none, into_l2, into_l1 };
 
 // y = act(fma(x - center, scale, shift) + residual)

@@ -57,8 +57,8 @@ struct Schedule {
     bool from_memory = false;              // whether what is reduced comes from memory, not from the last-level cache
     bool past_cache = false;               // whether it is larger than the last-level cache
     bool sums_in_order = false;            // whether columns of gradients are summed in the order of memory
-    bool into_l1 = false;                  // whether columns of x and planes of gradients are fetched into L1, not L2
     bool sums_in_order_past_cache = false; // ... or if they are larger than the last-level cache, or in memory
+    bool into_l1 = false;                  // whether columns of x and planes of gradients are fetched into L1, not L2
     bool probes = false;       // whether an execution finds out if what is reduced comes from memory all the same
     bool prefetch = false;     // whether the next slab is fetched while one is applied
     bool ask_again = false;    // whether an elementwise pass asks several times for what it fetches from memory

@@ -56,7 +56,8 @@ constexpr std::int64_t field(std::uint32_t value, int low, int high) {
     return static_cast<std::int64_t>((value >> low) & ((std::uint64_t{1} << (high - low + 1)) - 1));
 }
 
-// The first of AMD's that loads two vectors of 64 bytes from L1 and stores one in each cycle.
+// The first of AMD's that loads two vectors of 64 bytes from L1 and stores one in each cycle (in notebooks some take
+// two, and are counted among them).
 constexpr std::int64_t kFamilyOfZen5 = 0x1a;
 
 std::int64_t family() {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/kernel_table.hpp"
+#include "plan/geometry.hpp"
 #include "runtime/cpu.hpp"
 
 using namespace bnorm;
@@ -21,8 +22,8 @@ constexpr std::int64_t kMaskBytes = 2; // of 16 columns
 struct Block {
     Block(std::int64_t row_count, std::int64_t column_count)
         : rows(row_count), columns(column_count), x(elements()), dy(elements()),
-          mask(static_cast<std::size_t>(rows * columns / 16 * kMaskBytes)), center(width(), 0.25F),
-          scale(width(), 0.5F), shift(width(), -0.125F) {
+          mask(static_cast<std::size_t>(rows * columns / 16 * kMaskBytes + plan::kMaskSpareBytes)),
+          center(width(), 0.25F), scale(width(), 0.5F), shift(width(), -0.125F) {
         std::mt19937 engine(1);
         std::normal_distribution<float> normal(1.0F, 3.0F);
         for (std::size_t i = 0; i < elements(); ++i) {
