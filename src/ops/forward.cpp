@@ -51,7 +51,8 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
     const bool in_place = tensors_.y == tensors_.x || tensors_.y == tensors_.residual;
     const bool stream =
         !in_place && can_stream(execution_.passes.schedule, pattern, task.y, task.y_stride, task.mask == nullptr);
-    task.fetch_output = execution_.passes.cold && tensors_.y != tensors_.x && task.y_stride == task.columns;
+    task.fetch_output = execution_.passes.cold && execution_.passes.schedule.fetches_outputs &&
+                        tensors_.y != tensors_.x && task.y_stride == task.columns;
     const int variant = kernels::apply_variant(static_cast<kernels::Activation>(execution_.problem.activation),
                                                task.residual != nullptr, task.mask != nullptr, stream);
     const auto* table = planes                        ? kernels.apply_planes

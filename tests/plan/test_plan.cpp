@@ -423,6 +423,18 @@ TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short
     CHECK(!columns_into_l1(512));
 }
 
+TEST_CASE("there outputs that are in memory are fetched if nothing is added to them") {
+    const auto fetches = [](const Workload& workload, bool wide) {
+        Machine one = machine(1);
+        one.wide_l1 = wide;
+        return make_schedule(geometry_of({BNORM_NHWC, 1, 256, 784}), workload, one).fetches_outputs;
+    };
+    constexpr Workload kWithResidual = {1, true, 3, 1, 3};
+    CHECK(fetches(kTraining, true));
+    CHECK(!fetches(kWithResidual, true));
+    CHECK(fetches(kWithResidual, false));
+}
+
 TEST_CASE("frozen backward takes one pass in cache where rows do not hold each other up") {
     const auto joins = [](std::int64_t channels) {
         const Geometry geometry = geometry_of({BNORM_NHWC, 1, channels, 784}, BNORM_BACKWARD_FIXED);
