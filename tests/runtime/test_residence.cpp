@@ -88,16 +88,15 @@ bool holds_once(const Attempt& attempt) {
     return false;
 }
 
+constexpr int kFew = kExecutions / 4;
+
 // From cache, 0 to 22 executions say memory; from memory most, but no more than 7 to 43 of them on a machine where
 // memory took a third longer in the moment that its time was taken.
 bool are_told_apart(const TimesInMemory& times) {
-    return times.after_eviction >= 12 && times.after_eviction >= 2 * times.after_fetch;
+    return times.after_fetch <= kFew && times.after_eviction >= 12 && times.after_eviction >= 2 * times.after_fetch;
 }
 
-bool are_alike(const TimesInMemory& times) {
-    constexpr int kFew = kExecutions / 4;
-    return times.after_fetch <= kFew && times.after_eviction <= kFew;
-}
+bool are_alike(const TimesInMemory& times) { return times.after_fetch <= kFew && times.after_eviction <= kFew; }
 
 } // namespace
 
