@@ -417,13 +417,13 @@ constexpr bool sums_along_rows(std::int64_t stride) {
 constexpr std::int64_t kFewRowsVectors = 2;
 
 // By value: vector stores may alias what is referred to.
-BNORM_RARE void moments_along_rows(Rows block, std::int64_t rows_per_run, FetchRows fetch, ColumnMoments result) {
+BNORM_RARE void moments_along_rows(Rows block, std::int64_t rows_per_run, ReadRows read, ColumnMoments result) {
     ColumnArrays arrays;
     start_columns(block, arrays, result);
     const auto sum = [&](const auto& ahead) { sum_along_rows(block, rows_per_run, arrays, result, ahead); };
-    if (fetch == FetchRows::into_l2) {
+    if (read == ReadRows::whole_into_l2) {
         sum(RowsAhead<IntoL2>(block.x, block.row_stride, block.columns));
-    } else if (fetch == FetchRows::into_l1) {
+    } else if (read == ReadRows::whole_into_l1) {
         sum(RowsAhead<IntoL1<2048>>(block.x, block.row_stride, block.columns));
     } else {
         sum(NothingAhead());
@@ -434,7 +434,7 @@ BNORM_RARE void moments_along_rows(Rows block, std::int64_t rows_per_run, FetchR
 }
 
 BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                                   std::int64_t rows_per_run, FetchRows fetch, double* mean, double* m2) {
+                                   std::int64_t rows_per_run, ReadRows read, double* mean, double* m2) {
     const Rows block = {x, rows, row_stride, columns};
     const ColumnMoments result = {mean, m2};
     const std::int64_t padded = (columns + kLanes - 1) / kLanes * kLanes;
@@ -444,8 +444,8 @@ BNORM_KERNEL void moments_periodic(const float* x, std::int64_t rows, std::int64
     }
     if (rows < kFewRows) {
         in_panels<kFewRowsVectors>(columns, FewRowsPanel{block, result});
-    } else if (fetch != FetchRows::none || sums_along_rows(row_stride)) {
-        moments_along_rows(block, rows_per_run, fetch, result);
+    } else if (read != ReadRows::by_panels || sums_along_rows(row_stride)) {
+        moments_along_rows(block, rows_per_run, read, result);
     } else {
         in_panels<kPanelVectors>(columns, ManyRowsPanel{block, rows_per_run, result});
     }

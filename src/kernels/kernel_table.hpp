@@ -56,8 +56,9 @@ struct Course {
     std::int64_t start;
 };
 
-// Where rows that come from memory are fetched to, ahead of what is read.
-enum class FetchRows { none, into_l2, into_l1 };
+// How moments of columns read: a panel of a few vectors from the first row to the last, then the next one, or whole
+// rows, eight at a time, and where to those that come from memory are fetched ahead.
+enum class ReadRows { by_panels, whole, whole_into_l2, whole_into_l1 };
 
 // y = act(fma(x - center, scale, shift) + residual)
 //
@@ -203,9 +204,9 @@ struct KernelTable {
     void (*moments_uniform)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
                             std::int64_t channels, const Course& course, double* mean, double* m2);
     // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of
-    // kLanes. rows_per_run: rows that are summed in f32, a multiple of eight. fetch: whether x comes from memory.
+    // kLanes. rows_per_run: rows that are summed in f32, a multiple of eight.
     void (*moments_periodic)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                             std::int64_t rows_per_run, FetchRows fetch, double* mean, double* m2);
+                             std::int64_t rows_per_run, ReadRows read, double* mean, double* m2);
     // Merges b into a; arrays are readable and writable up to the next multiple of kLanes.
     void (*merge_moments)(std::int64_t columns, double count_a, double* mean_a, double* m2_a, double count_b,
                           const double* mean_b, const double* m2_b);

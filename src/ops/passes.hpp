@@ -20,11 +20,11 @@ struct Passes {
     bool cold = false;
 
     bool from_memory() const { return cold || schedule.from_memory; }
-    kernels::FetchRows fetch_rows() const {
+    kernels::ReadRows read_rows() const {
         if (!from_memory()) {
-            return kernels::FetchRows::none;
+            return schedule.reads_whole_rows ? kernels::ReadRows::whole : kernels::ReadRows::by_panels;
         }
-        return schedule.into_l1 ? kernels::FetchRows::into_l1 : kernels::FetchRows::into_l2;
+        return schedule.into_l1 ? kernels::ReadRows::whole_into_l1 : kernels::ReadRows::whole_into_l2;
     }
     bool past_cache() const { return cold || schedule.past_cache; }
     bool sums_in_order() const { return schedule.sums_in_order || (past_cache() && schedule.sums_in_order_past_cache); }

@@ -76,7 +76,7 @@ inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern,
                                        course_of(passes, block), mean, m2);
     } else {
         passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.geometry.grid.rows_per_run,
-                                        passes.fetch_rows(), mean, m2);
+                                        passes.read_rows(), mean, m2);
     }
 }
 

@@ -371,6 +371,13 @@ bool l2_holds_two_slabs(const Geometry& geometry, const Workload& workload, cons
     return channel_bytes(geometry, workload) <= machine.l2_bytes / 2;
 }
 
+// A panel of rows that share sets of L1, as those do that are multiples of 1 KiB apart, loses what hardware fetches
+// ahead of it. Other rows are as fast, and in L2 faster, in panels.
+bool reads_whole_rows(const Geometry& geometry, const Machine& machine) {
+    constexpr std::int64_t kElementsApart = 256;
+    return machine.wide_l1 && geometry.kind == MatrixKind::columns && geometry.x_stride % kElementsApart == 0;
+}
+
 // Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it
 // holds all that is moved. Gradients of planes whose slabs are fetched one ahead while outputs are stored past L2 are
 // found there by the sums longer than that: asking again took a tenth of all time.
@@ -378,7 +385,9 @@ bool comes_from_memory(const Geometry& geometry, const Workload& workload, const
                        std::int64_t cached_bytes) {
     const std::int64_t most = machine.last_level_bytes * 2 / 3;
     if (workload.applies && geometry.kind == MatrixKind::columns) {
-        return bytes > most;
+        // Whole rows of x alone come from that much of it faster by themselves.
+        const bool whole_rows = reads_whole_rows(geometry, machine) && workload.cached_tensors == 1;
+        return bytes > (whole_rows ? machine.last_level_bytes * 4 / 5 : most);
     }
     if (workload.applies && workload.cached_tensors > 1 && machine.past_l2 &&
         l2_holds_two_slabs(geometry, workload, machine)) {
@@ -548,6 +557,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
     schedule.from_memory = comes_from_memory(geometry, workload, machine, bytes, cached_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
+    schedule.reads_whole_rows = reads_whole_rows(geometry, machine);
     schedule.sums_in_order = sums_in_order(geometry, machine);
     schedule.into_l1 = fetches_into_l1(geometry, workload, machine);
     schedule.fetches_outputs = workload.streams == 2 || !machine.wide_l1; // with a residual, 0.90 to 0.97 there

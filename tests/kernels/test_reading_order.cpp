@@ -139,22 +139,23 @@ void check_orders(const kernels::KernelTable& table) {
 }
 
 // Mean and M2 of each column.
-std::vector<double> moments_of(const kernels::KernelTable& table, const Block& block, kernels::FetchRows fetch) {
+std::vector<double> moments_of(const kernels::KernelTable& table, const Block& block, kernels::ReadRows read) {
     constexpr std::int64_t kRowsPerRun = 32;
     std::vector<double> moments(2 * block.width(), -1.0);
-    table.moments_periodic(block.x.data(), block.rows, block.columns, block.columns, kRowsPerRun, fetch, moments.data(),
+    table.moments_periodic(block.x.data(), block.rows, block.columns, block.columns, kRowsPerRun, read, moments.data(),
                            moments.data() + block.columns);
     return moments;
 }
 
 void check_moments(const kernels::KernelTable& table) {
-    for (const std::int64_t columns : {std::int64_t{64}, std::int64_t{256}, std::int64_t{1024}}) {
+    for (const std::int64_t columns : {std::int64_t{64}, std::int64_t{256}, std::int64_t{272}, std::int64_t{1024}}) {
         for (const std::int64_t rows : {std::int64_t{48}, std::int64_t{83}, std::int64_t{300}}) {
             const Block block(rows, columns);
-            const std::vector<double> expected = moments_of(table, block, kernels::FetchRows::none);
-            for (const kernels::FetchRows fetch : {kernels::FetchRows::into_l2, kernels::FetchRows::into_l1}) {
-                const std::vector<double> moments = moments_of(table, block, fetch);
-                INFO("columns ", columns, ", rows ", rows, ", fetch ", static_cast<int>(fetch));
+            const std::vector<double> expected = moments_of(table, block, kernels::ReadRows::by_panels);
+            for (const kernels::ReadRows read :
+                 {kernels::ReadRows::whole, kernels::ReadRows::whole_into_l2, kernels::ReadRows::whole_into_l1}) {
+                const std::vector<double> moments = moments_of(table, block, read);
+                INFO("columns ", columns, ", rows ", rows, ", read ", static_cast<int>(read));
                 CHECK(std::memcmp(moments.data(), expected.data(), moments.size() * sizeof(double)) == 0);
             }
         }

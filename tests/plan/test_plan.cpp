@@ -403,6 +403,26 @@ TEST_CASE("gradients of columns are summed in the order of memory past the cache
     CHECK(!schedule(BNORM_NCHW, 512, true).sums_in_order);
 }
 
+TEST_CASE("there whole rows are read where panels would share sets of L1, and come from more of the last-level cache") {
+    const auto schedule = [](std::int64_t batch, std::int64_t channels, bool wide,
+                             const Workload& workload = kTraining) {
+        Machine one = machine(1);
+        one.wide_l1 = wide;
+        return make_schedule(geometry_of({BNORM_NHWC, batch, channels, 784}), workload, one);
+    };
+    CHECK(schedule(1, 256, true).reads_whole_rows);
+    CHECK(schedule(1, 512, true).reads_whole_rows);
+    CHECK(!schedule(1, 512, false).reads_whole_rows);
+    CHECK(!schedule(1, 320, true).reads_whole_rows);
+    CHECK(!schedule(8, 128, true).reads_whole_rows);
+    constexpr Workload kWithResidual = {1, true, 3, 1, 3};
+    const std::int64_t batch = machine(1).last_level_bytes / (256 * 784 * 4) / 2; // x and y would fill that cache
+    CHECK(!schedule(batch * 3 / 4, 256, true).from_memory);
+    CHECK(schedule(batch * 3 / 4, 256, false).from_memory);
+    CHECK(schedule(batch * 3 / 4, 256, true, kWithResidual).from_memory);
+    CHECK(schedule(batch, 256, true).from_memory);
+}
+
 TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short ones if they have a mask") {
     const auto into_l1 = [](std::int64_t plane, const Workload& workload, bool wide) { // of planes
         Machine one = machine(1);
