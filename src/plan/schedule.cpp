@@ -481,14 +481,16 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
 
 // How many threads take few rows of many channels, each its own channels through all steps: none waits for another, or
 // reads what another has written. In cache, of rows that begin at a cache line, and where it has been measured, on
-// Intel's servers. Forward with a residual must gain more: threads share cache lines of the mask that they write.
+// Intel's servers and AMD's from Zen 5 on. Forward with a residual must gain more: threads share cache lines of the
+// mask that they write; and so must all where one thread is done sooner.
 int threads_of_ranges(const Geometry& geometry, const Workload& workload, const Machine& machine, std::int64_t bytes) {
     const bool shares_lines = geometry.x_stride % kLanes != 0 || geometry.y_stride % kLanes != 0;
-    if (!machine.past_l2 || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines) {
+    const bool measured = machine.past_l2 || machine.wide_l1;
+    if (!measured || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines) {
         return 1;
     }
     const bool writes_mask = workload.reductions > 0 && workload.cached_tensors == 1 && workload.streams > 2;
-    const std::int64_t useful = bytes / ((writes_mask ? 4 : 2) * kBytesPerThread);
+    const std::int64_t useful = bytes / ((writes_mask || machine.wide_l1 ? 4 : 2) * kBytesPerThread);
     const std::int64_t most =
         std::min<std::int64_t>(geometry.row_length / kElementsForRow / geometry.rows, machine.threads);
     const int threads = static_cast<int>(std::clamp<std::int64_t>(useful, 1, std::max<std::int64_t>(most, 1)));
@@ -526,8 +528,12 @@ void schedule_columns(const Geometry& geometry, const Workload& workload, Schedu
 }
 
 // On Intel's servers, whose cores are farther from each other, one core has done three or four times as much of
-// columns, and twice of what only is elementwise, before another one helps; sums of planes take longer.
+// columns, and twice of what only is elementwise, before another one helps; sums of planes take longer. On AMD's from
+// Zen 5 on, which are twice as fast from L2, three or four times as much of all.
 std::int64_t bytes_per_thread(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    if (machine.wide_l1) {
+        return (geometry.kind == MatrixKind::planes && workload.reductions > 0 ? 3 : 4) * kBytesPerThread;
+    }
     if (!machine.past_l2) {
         return kBytesPerThread;
     }

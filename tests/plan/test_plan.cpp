@@ -287,7 +287,7 @@ TEST_CASE("there inference writes past the caches sooner on one thread, in NHWC,
     CHECK(sixths(residual, BNORM_NCHW, 2) == 3);
 }
 
-TEST_CASE("small tensors are one thread's, larger ones where cores are far from each other") {
+TEST_CASE("small tensors are one thread's, larger ones where cores are far from each other or fast") {
     const auto threads = [](const Workload& workload, bnorm_layout layout, std::int64_t channels, bool past_l2) {
         return make_schedule(geometry_of({layout, 1, channels, 196}), workload, large_machine(2, past_l2)).threads;
     };
@@ -304,6 +304,19 @@ TEST_CASE("small tensors are one thread's, larger ones where cores are far from 
     CHECK(threads(kTraining, BNORM_NHWC, 512, true) == 2);
     CHECK(threads(kBackwardSaved, BNORM_NHWC, 416, true) == 1);
     CHECK(threads(kBackwardSaved, BNORM_NHWC, 448, true) == 2);
+    const auto threads_of_wide = [](const Workload& workload, bnorm_layout layout, std::int64_t channels) {
+        Machine two = machine(2);
+        two.wide_l1 = true;
+        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, two).threads;
+    };
+    // A mebibyte in all, with the sums of planes three quarters.
+    CHECK(threads_of_wide(kTraining, BNORM_NHWC, 656) == 1);
+    CHECK(threads_of_wide(kTraining, BNORM_NHWC, 672) == 2);
+    CHECK(threads_of_wide(kBackwardSaved, BNORM_NHWC, 432) == 1);
+    CHECK(threads_of_wide(kBackwardSaved, BNORM_NHWC, 448) == 2);
+    CHECK(threads_of_wide(kInference, BNORM_NCHW, 656) == 1);
+    CHECK(threads_of_wide(kTraining, BNORM_NCHW, 496) == 1);
+    CHECK(threads_of_wide(kTraining, BNORM_NCHW, 512) == 2);
 }
 
 TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth of L2") {
@@ -525,6 +538,18 @@ TEST_CASE("there they take ranges of channels where rows are few and begin at ca
     CHECK(schedule({BNORM_NHWC, 1, 1280, 49}, kTrainingResidual).threads == 1);
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kTrainingResidual).threads == 2);
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved, 64).threads == 4); // a quarter of a mebibyte each
+}
+
+TEST_CASE("and where a core is as fast, but of half a mebibyte a thread") {
+    const auto schedule = [](const Shape& shape, const Workload& workload) {
+        Machine wide = machine(64);
+        wide.wide_l1 = true;
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, wide);
+    };
+    CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved).strategy == Strategy::by_channels);
+    CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved).threads == 2);
+    CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kTraining).threads == 1);
+    CHECK(schedule({BNORM_NHWC, 8, 2048, 49}, kTraining).strategy == Strategy::by_parts);
 }
 
 // One thread took up to 1.3 times as long by ranges of channels.
