@@ -429,7 +429,8 @@ TEST_CASE("there whole rows are read where panels would share sets of L1, and co
     CHECK(!schedule(1, 320, true).reads_whole_rows);
     CHECK(!schedule(8, 128, true).reads_whole_rows);
     constexpr Workload kWithResidual = {1, true, 3, 1, 3};
-    const std::int64_t batch = machine(1).last_level_bytes / (std::int64_t{256} * 784 * 4) / 2; // x and y would fill that cache
+    const std::int64_t batch =
+        machine(1).last_level_bytes / (std::int64_t{256} * 784 * 4) / 2; // x and y would fill that cache
     CHECK(!schedule(batch * 3 / 4, 256, true).from_memory);
     CHECK(schedule(batch * 3 / 4, 256, false).from_memory);
     CHECK(schedule(batch * 3 / 4, 256, true, kWithResidual).from_memory);
