@@ -480,21 +480,26 @@ struct StoredSums {
     alignas(64) float s2[kWidth];
 };
 
-// From caches so many rows at once: each sum is then loaded and stored half as often. From memory that was slower.
-constexpr std::int64_t rows_in_order(bool from_memory) { return from_memory ? 1 : 2; }
+// From caches so many rows at once: each sum is then loaded and stored that much less often. From memory that was
+// slower.
+constexpr std::int64_t kRowsAtOnce = 4;
+// Of longer rows two, and of as long ones from the last-level cache: L1 holds four less well beside their sums.
+constexpr std::int64_t kMaxColumnsOfRowsAtOnce = 512;
+// Vectors in one turn of a loop. From L2 those that let each of its loads advance by a long and a short step in turns:
+// at steps that are all alike Zen 5 fetches into L1 what makes them slower by a quarter.
+constexpr std::int64_t kVectorsFromL2 = 8;
 
 enum class PartOfGroup { first, middle, last };
 
-// From caches into L1, 4 KiB on: hardware follows two rows in turns less well than one.
+// From caches into L1, 4 KiB on: hardware follows several rows in turns less well than one.
 BNORM_INLINE void prefetch_from_caches(const GradientRow& row, std::int64_t column) {
     constexpr std::int64_t kElementsOn = 1024;
     prefetch(row.dy + column + kElementsOn);
     prefetch(row.x + column + kElementsOn);
 }
 
-template <Gate kGate, bool kFromMemory, PartOfGroup kPart>
+template <Gate kGate, RowsInOrder kFrom, std::int64_t kRows, PartOfGroup kPart>
 BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first, StoredSums* sums) {
-    constexpr std::int64_t kRows = rows_in_order(kFromMemory);
     GradientRow rows[kRows];
     BNORM_UNROLL
     for (std::int64_t k = 0; k < kRows; ++k) {
@@ -508,7 +513,7 @@ BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first
         }
         BNORM_UNROLL
         for (std::int64_t k = 0; k < kRows; ++k) {
-            kFromMemory ? prefetch_in_order(rows[k], c) : prefetch_from_caches(rows[k], c);
+            kFrom == RowsInOrder::from_memory ? prefetch_in_order(rows[k], c) : prefetch_from_caches(rows[k], c);
             const GradientTerms t = column_terms<kGate, true>(task, rows[k], c);
             all = kPart == PartOfGroup::first && k == 0 ? first_terms(t) : add_terms(all, t);
         }
@@ -519,7 +524,7 @@ BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first
             store(stored.s2, all.s2);
         }
     };
-    constexpr std::int64_t kVectors = kColumnVectors / kRows;
+    constexpr std::int64_t kVectors = kFrom == RowsInOrder::from_l2 ? kVectorsFromL2 : kRows == 2 ? 2 : kColumnVectors;
     std::int64_t c = 0;
     for (; c + kVectors * kWidth <= task.columns; c += kVectors * kWidth) {
         BNORM_UNROLL
@@ -534,21 +539,42 @@ BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first
 }
 
 // Rows of whole vectors.
-template <Gate kGate, bool kFromMemory>
+template <Gate kGate, RowsInOrder kFrom, std::int64_t kRows>
 BNORM_RARE std::int64_t sum_groups_in_order(const GradientSums& arguments) {
     const GradientSums task = arguments;
-    constexpr std::int64_t kRows = rows_in_order(kFromMemory);
     StoredSums sums[kMaxColumnsInOrder / kWidth];
     std::int64_t r = 0;
     for (; r + kGroup <= task.rows; r += kGroup) {
-        sum_rows_in_order<kGate, kFromMemory, PartOfGroup::first>(task, r, sums);
+        sum_rows_in_order<kGate, kFrom, kRows, PartOfGroup::first>(task, r, sums);
         BNORM_NO_UNROLL
         for (std::int64_t k = kRows; k < kGroup - kRows; k += kRows) {
-            sum_rows_in_order<kGate, kFromMemory, PartOfGroup::middle>(task, r + k, sums);
+            sum_rows_in_order<kGate, kFrom, kRows, PartOfGroup::middle>(task, r + k, sums);
         }
-        sum_rows_in_order<kGate, kFromMemory, PartOfGroup::last>(task, r + kGroup - kRows, sums);
+        sum_rows_in_order<kGate, kFrom, kRows, PartOfGroup::last>(task, r + kGroup - kRows, sums);
     }
     return r;
+}
+
+// Beside a mask panels of a row of 128 columns were as fast or faster.
+template <Gate kGate>
+BNORM_INLINE bool reads_in_order(const GradientSums& task) {
+    constexpr std::int64_t kShortRow = 2 * kColumnVectors * kWidth;
+    const bool short_row = is_mask_gate(kGate) && task.columns <= kShortRow;
+    return task.in_order != RowsInOrder::no && task.columns <= kMaxColumnsInOrder && task.columns % kWidth == 0 &&
+           (!short_row || task.in_order == RowsInOrder::from_memory);
+}
+
+template <Gate kGate>
+BNORM_INLINE std::int64_t sum_groups_in_order(const GradientSums& task) {
+    if (task.in_order == RowsInOrder::from_memory) {
+        return sum_groups_in_order<kGate, RowsInOrder::from_memory, 1>(task);
+    }
+    if (task.in_order == RowsInOrder::from_l2 && task.columns <= kMaxColumnsOfRowsAtOnce) {
+        return sum_groups_in_order<kGate, RowsInOrder::from_l2, kRowsAtOnce>(task);
+    }
+    return task.columns < kMaxColumnsOfRowsAtOnce
+               ? sum_groups_in_order<kGate, RowsInOrder::from_caches, kRowsAtOnce>(task)
+               : sum_groups_in_order<kGate, RowsInOrder::from_caches, 2>(task);
 }
 
 BNORM_INLINE GradientRowsAhead<IntoL2> columns_ahead(const GradientSums& task) {
@@ -586,8 +612,8 @@ BNORM_INLINE std::int64_t sum_groups_of_pixels(const GradientSums& task) {
         if (task.columns == kColumnVectors * kWidth) {
             return sum_short_rows<kGate>(task);
         }
-        if (task.in_order && task.columns <= kMaxColumnsInOrder && task.columns % kWidth == 0) {
-            return task.past_cache ? sum_groups_in_order<kGate, true>(task) : sum_groups_in_order<kGate, false>(task);
+        if (reads_in_order<kGate>(task)) {
+            return sum_groups_in_order<kGate>(task);
         }
     }
     if (task.prefetch) {

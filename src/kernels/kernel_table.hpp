@@ -60,6 +60,9 @@ struct Course {
 // rows, eight at a time, and where to those that come from memory are fetched ahead.
 enum class ReadRows { by_panels, whole, whole_into_l2, whole_into_l1 };
 
+// Whether gradient sums read rows of up to 1024 columns in the order of memory, and where those lie.
+enum class RowsInOrder { no, from_memory, from_caches, from_l2 };
+
 // y = act(fma(x - center, scale, shift) + residual)
 //
 // `ahead` and `residual_ahead`, if not 0: elements from x (and dy) and from residual to what will be read soon, which
@@ -104,12 +107,11 @@ struct GradientSums {
     const float* scale; // scale and shift as in Apply: for the sign gates, and scale for dx
     const float* shift;
     float activation_parameter;
-    bool prefetch;   // periodic, together: whether dy and x come from memory
-    bool past_cache; // periodic: whether they are larger than the last-level cache
-    bool in_order;   // periodic: whether rows without gaps, of up to 1024 columns, are best read in the order of memory
-    bool together;   // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
-    Course course;   // uniform; not together
-    bool into_l1;    // uniform: whether what is fetched ahead is on its way to L2 already, and L1 is where it should go
+    bool prefetch;        // periodic, together: whether dy and x come from memory
+    RowsInOrder in_order; // periodic, rows without gaps
+    bool together;        // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
+    Course course;        // uniform; not together
+    bool into_l1; // uniform: whether what is fetched ahead is on its way to L2 already, and L1 is where it should go
     double* sum_dy;
     double* sum_dy_centered_x;
     float* dx; // gradient_fixed; may be dy or x

@@ -70,7 +70,6 @@ kernels::GradientSums Gradient::sums_task(Pattern pattern, const plan::Block& bl
     task.shift = coefficients[kShift];
     task.activation_parameter = execution_.problem.activation_parameter;
     task.prefetch = execution_.passes.from_memory();
-    task.past_cache = execution_.passes.past_cache();
     task.in_order = execution_.passes.sums_in_order();
     if (pattern != Pattern::periodic) {
         task.course = course_of(execution_.passes, block);

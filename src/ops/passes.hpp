@@ -26,8 +26,16 @@ struct Passes {
         }
         return schedule.into_l1 ? kernels::ReadRows::whole_into_l1 : kernels::ReadRows::whole_into_l2;
     }
-    bool past_cache() const { return cold || schedule.past_cache; }
-    bool sums_in_order() const { return schedule.sums_in_order || (past_cache() && schedule.sums_in_order_past_cache); }
+    kernels::RowsInOrder sums_in_order() const {
+        const bool past_cache = cold || schedule.past_cache;
+        if (!schedule.sums_in_order && !(past_cache && schedule.sums_in_order_past_cache)) {
+            return kernels::RowsInOrder::no;
+        }
+        if (past_cache) {
+            return kernels::RowsInOrder::from_memory;
+        }
+        return schedule.fits_l2 ? kernels::RowsInOrder::from_l2 : kernels::RowsInOrder::from_caches;
+    }
     bool prefetch() const { return cold || schedule.prefetch; }
 
     void run(const Operation& operation) noexcept;

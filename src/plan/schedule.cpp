@@ -401,7 +401,7 @@ constexpr std::int64_t kLongestRowPastCache = 256;
 
 // Shorter rows were as fast in panels.
 bool sums_in_order(const Geometry& geometry, const Machine& machine) {
-    constexpr std::int64_t kShortestRow = 256;
+    constexpr std::int64_t kShortestRow = 128;
     return machine.wide_l1 && geometry.kind == MatrixKind::columns && geometry.row_length >= kShortestRow;
 }
 
@@ -563,6 +563,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
     schedule.from_memory = comes_from_memory(geometry, workload, machine, bytes, cached_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
+    schedule.fits_l2 = cached_bytes <= machine.l2_bytes * schedule.threads;
     schedule.reads_whole_rows = reads_whole_rows(geometry, machine);
     schedule.sums_in_order = sums_in_order(geometry, machine);
     schedule.into_l1 = fetches_into_l1(geometry, workload, machine);

@@ -57,6 +57,7 @@ struct Schedule {
     bool from_memory = false;              // whether what is reduced comes from memory, not from the last-level cache
     bool past_cache = false;               // whether it is larger than the last-level cache
     bool reads_whole_rows = false;         // whether columns of x that are in caches are summed along whole rows
+    bool fits_l2 = false;                  // whether what is reduced is no larger than L2 of all threads
     bool sums_in_order = false;            // whether columns of gradients are summed in the order of memory
     bool sums_in_order_past_cache = false; // ... or if they are larger than the last-level cache, or in memory
     bool fetches_outputs = false;          // whether forward fetches y before it is written, if x was in memory

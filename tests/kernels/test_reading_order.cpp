@@ -14,6 +14,7 @@
 
 using namespace bnorm;
 using kernels::Gate;
+using kernels::RowsInOrder;
 
 namespace {
 
@@ -50,8 +51,7 @@ struct Block {
 
 struct Order {
     bool prefetch;
-    bool past_cache;
-    bool in_order;
+    RowsInOrder in_order;
     bool into_l1 = false;
 };
 
@@ -70,7 +70,6 @@ kernels::GradientSums task_of(const Block& block, const Order& order, std::vecto
     task.shift = block.shift.data();
     task.activation_parameter = 0.1F;
     task.prefetch = order.prefetch;
-    task.past_cache = order.past_cache;
     task.in_order = order.in_order;
     task.sum_dy = sums.data();
     task.into_l1 = order.into_l1;
@@ -106,10 +105,10 @@ void check_planes(const kernels::KernelTable& table) {
         const Block block(5, columns);
         for (int gate = 0; gate < kernels::kGates; ++gate) {
             const std::vector<double> expected =
-                sums_of_planes(table, static_cast<Gate>(gate), block, {false, false, false});
+                sums_of_planes(table, static_cast<Gate>(gate), block, {false, RowsInOrder::no});
             for (const bool into_l1 : {false, true}) {
                 const std::vector<double> sums =
-                    sums_of_planes(table, static_cast<Gate>(gate), block, {true, false, false, into_l1});
+                    sums_of_planes(table, static_cast<Gate>(gate), block, {true, RowsInOrder::no, into_l1});
                 INFO("columns ", columns, ", gate ", gate, ", into L1 ", into_l1);
                 CHECK(std::memcmp(sums.data(), expected.data(), sums.size() * sizeof(double)) == 0);
             }
@@ -119,18 +118,20 @@ void check_planes(const kernels::KernelTable& table) {
 
 void check_orders(const kernels::KernelTable& table) {
     constexpr Order kOrders[] = {
-        {true, false, false}, {false, false, true}, {true, false, true}, {true, true, false}, {true, true, true},
+        {true, RowsInOrder::no},       {false, RowsInOrder::from_caches}, {true, RowsInOrder::from_caches},
+        {false, RowsInOrder::from_l2}, {true, RowsInOrder::from_memory},
     };
-    for (const std::int64_t columns : {std::int64_t{64}, std::int64_t{256}, std::int64_t{272}, std::int64_t{1024}}) {
+    for (const std::int64_t columns : {std::int64_t{64}, std::int64_t{128}, std::int64_t{256}, std::int64_t{272},
+                                       std::int64_t{512}, std::int64_t{1024}}) {
         for (const std::int64_t rows : {std::int64_t{7}, std::int64_t{8}, std::int64_t{83}}) {
             const Block block(rows, columns);
             for (int gate = 0; gate < kernels::kGates; ++gate) {
                 const std::vector<double> expected =
-                    sums_of(table, static_cast<Gate>(gate), block, {false, false, false});
+                    sums_of(table, static_cast<Gate>(gate), block, {false, RowsInOrder::no});
                 for (const Order& order : kOrders) {
                     const std::vector<double> sums = sums_of(table, static_cast<Gate>(gate), block, order);
                     INFO("columns ", columns, ", rows ", rows, ", gate ", gate, ", prefetch ", order.prefetch,
-                         ", past cache ", order.past_cache, ", in order ", order.in_order);
+                         ", in order ", static_cast<int>(order.in_order));
                     CHECK(std::memcmp(sums.data(), expected.data(), sums.size() * sizeof(double)) == 0);
                 }
             }
@@ -183,7 +184,8 @@ TEST_CASE("moments and gradients have the same sums in every order of reading, w
 TEST_CASE("the sums are those of the gradients") {
     constexpr double kBound = 8.0 / (1 << 24);
     const Block block(83, 256);
-    const std::vector<double> sums = sums_of(kernels::kSse2Kernels, Gate::none, block, {false, false, true});
+    const std::vector<double> sums =
+        sums_of(kernels::kSse2Kernels, Gate::none, block, {false, RowsInOrder::from_caches});
     for (std::size_t c = 0; c < block.width(); ++c) {
         double sum = 0.0;
         double product = 0.0;
