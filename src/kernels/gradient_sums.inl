@@ -480,15 +480,6 @@ struct StoredSums {
     alignas(64) float s2[kWidth];
 };
 
-// From caches so many rows at once: each sum is then loaded and stored that much less often. From memory that was
-// slower.
-constexpr std::int64_t kRowsAtOnce = 4;
-// Of longer rows two, and of as long ones from the last-level cache: L1 holds four less well beside their sums.
-constexpr std::int64_t kMaxColumnsOfRowsAtOnce = 512;
-// Vectors in one turn of a loop. From L2 those that let each of its loads advance by a long and a short step in turns:
-// at steps that are all alike Zen 5 fetches into L1 what makes them slower by a quarter.
-constexpr std::int64_t kVectorsFromL2 = 8;
-
 enum class PartOfGroup { first, middle, last };
 
 // From caches into L1, 4 KiB on: hardware follows several rows in turns less well than one.
@@ -498,7 +489,8 @@ BNORM_INLINE void prefetch_from_caches(const GradientRow& row, std::int64_t colu
     prefetch(row.x + column + kElementsOn);
 }
 
-template <Gate kGate, RowsInOrder kFrom, std::int64_t kRows, PartOfGroup kPart>
+// `kRows` at once, `kVectors` of each in one turn of the loop.
+template <Gate kGate, bool kFromMemory, std::int64_t kRows, std::int64_t kVectors, PartOfGroup kPart>
 BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first, StoredSums* sums) {
     GradientRow rows[kRows];
     BNORM_UNROLL
@@ -513,7 +505,7 @@ BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first
         }
         BNORM_UNROLL
         for (std::int64_t k = 0; k < kRows; ++k) {
-            kFrom == RowsInOrder::from_memory ? prefetch_in_order(rows[k], c) : prefetch_from_caches(rows[k], c);
+            kFromMemory ? prefetch_in_order(rows[k], c) : prefetch_from_caches(rows[k], c);
             const GradientTerms t = column_terms<kGate, true>(task, rows[k], c);
             all = kPart == PartOfGroup::first && k == 0 ? first_terms(t) : add_terms(all, t);
         }
@@ -524,7 +516,6 @@ BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first
             store(stored.s2, all.s2);
         }
     };
-    constexpr std::int64_t kVectors = kFrom == RowsInOrder::from_l2 ? kVectorsFromL2 : kRows == 2 ? 2 : kColumnVectors;
     std::int64_t c = 0;
     for (; c + kVectors * kWidth <= task.columns; c += kVectors * kWidth) {
         BNORM_UNROLL
@@ -539,18 +530,18 @@ BNORM_INLINE void sum_rows_in_order(const GradientSums& task, std::int64_t first
 }
 
 // Rows of whole vectors.
-template <Gate kGate, RowsInOrder kFrom, std::int64_t kRows>
+template <Gate kGate, bool kFromMemory, std::int64_t kRows, std::int64_t kVectors>
 BNORM_RARE std::int64_t sum_groups_in_order(const GradientSums& arguments) {
     const GradientSums task = arguments;
     StoredSums sums[kMaxColumnsInOrder / kWidth];
     std::int64_t r = 0;
     for (; r + kGroup <= task.rows; r += kGroup) {
-        sum_rows_in_order<kGate, kFrom, kRows, PartOfGroup::first>(task, r, sums);
+        sum_rows_in_order<kGate, kFromMemory, kRows, kVectors, PartOfGroup::first>(task, r, sums);
         BNORM_NO_UNROLL
         for (std::int64_t k = kRows; k < kGroup - kRows; k += kRows) {
-            sum_rows_in_order<kGate, kFrom, kRows, PartOfGroup::middle>(task, r + k, sums);
+            sum_rows_in_order<kGate, kFromMemory, kRows, kVectors, PartOfGroup::middle>(task, r + k, sums);
         }
-        sum_rows_in_order<kGate, kFrom, kRows, PartOfGroup::last>(task, r + kGroup - kRows, sums);
+        sum_rows_in_order<kGate, kFromMemory, kRows, kVectors, PartOfGroup::last>(task, r + kGroup - kRows, sums);
     }
     return r;
 }
@@ -564,17 +555,20 @@ BNORM_INLINE bool reads_in_order(const GradientSums& task) {
            (!short_row || task.in_order == RowsInOrder::from_memory);
 }
 
+// From caches four rows at once, so that each sum is loaded and stored a quarter as often; of longer rows, and of as
+// long ones past L2, two: L1 holds four less well beside their sums. From L2 so many vectors in one turn that each load
+// advances by a long and a short step in turns: at steps that are all alike Zen 5 fetches into L1 what slows it down.
 template <Gate kGate>
 BNORM_INLINE std::int64_t sum_groups_in_order(const GradientSums& task) {
+    constexpr std::int64_t kLongRow = 512;
     if (task.in_order == RowsInOrder::from_memory) {
-        return sum_groups_in_order<kGate, RowsInOrder::from_memory, 1>(task);
+        return sum_groups_in_order<kGate, true, 1, 4>(task);
     }
-    if (task.in_order == RowsInOrder::from_l2 && task.columns <= kMaxColumnsOfRowsAtOnce) {
-        return sum_groups_in_order<kGate, RowsInOrder::from_l2, kRowsAtOnce>(task);
+    if (task.in_order == RowsInOrder::from_l2 && task.columns <= kLongRow) {
+        return sum_groups_in_order<kGate, false, 4, 8>(task);
     }
-    return task.columns < kMaxColumnsOfRowsAtOnce
-               ? sum_groups_in_order<kGate, RowsInOrder::from_caches, kRowsAtOnce>(task)
-               : sum_groups_in_order<kGate, RowsInOrder::from_caches, 2>(task);
+    return task.columns < kLongRow ? sum_groups_in_order<kGate, false, 4, 4>(task)
+                                   : sum_groups_in_order<kGate, false, 2, 2>(task);
 }
 
 BNORM_INLINE GradientRowsAhead<IntoL2> columns_ahead(const GradientSums& task) {

@@ -57,7 +57,8 @@ struct Course {
 };
 
 // How moments of columns read: a panel of a few vectors from the first row to the last, then the next one, or whole
-// rows, eight at a time, and where to those that come from memory are fetched ahead.
+// rows, eight at a time, and where to those that come from memory are fetched ahead. Kernels
+// whose vectors lose by panels of such rows read whole ones at any rate.
 enum class ReadRows { by_panels, whole, whole_into_l2, whole_into_l1 };
 
 // Whether gradient sums read rows of up to 1024 columns in the order of memory, and where those lie.

@@ -71,12 +71,21 @@ bnorm_operation operation_of(const Workload& workload) {
 
 // As api/plan.cpp describes them: training forward; backward that computes its statistics; frozen; inference.
 constexpr Workload kTraining = {1, true, 3, 1, 2};
+constexpr Workload kTrainingResidual = {1, true, 3, 1, 3};
 constexpr Workload kBackward = {2, true, 5, 2, 3};
 constexpr Workload kBackwardSaved = {1, true, 5, 2, 3}; // as an execution with saved statistics runs it
+constexpr Workload kBackwardResidual = {1, true, 5, 2, 4};
 constexpr Workload kBackwardFixed = {1, true, 5, 2, 3, false, true};
 constexpr Workload kInference = {0, true, 3, 1, 2, true};
 constexpr Machine machine(int threads) {
     return {threads, std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20};
+}
+
+// One whose L1 keeps up with sums that are kept there, if `wide`.
+constexpr Machine wide_machine(int threads, bool wide) {
+    Machine result = machine(threads);
+    result.wide_l1 = wide;
+    return result;
 }
 
 constexpr std::int64_t kMebi = std::int64_t{1} << 20;
@@ -305,9 +314,7 @@ TEST_CASE("small tensors are one thread's, larger ones where cores are far from 
     CHECK(threads(kBackwardSaved, BNORM_NHWC, 416, true) == 1);
     CHECK(threads(kBackwardSaved, BNORM_NHWC, 448, true) == 2);
     const auto threads_of_wide = [](const Workload& workload, bnorm_layout layout, std::int64_t channels) {
-        Machine two = machine(2);
-        two.wide_l1 = true;
-        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, two).threads;
+        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, wide_machine(2, true)).threads;
     };
     // A mebibyte in all, with the sums of planes three quarters.
     CHECK(threads_of_wide(kTraining, BNORM_NHWC, 656) == 1);
@@ -324,7 +331,6 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
                              int threads = 1) {
         return make_schedule(geometry_of({BNORM_NCHW, 8, channels, plane}), workload, large_machine(threads, past_l2));
     };
-    constexpr Workload kTrainingResidual = {1, true, 3, 1, 3};
     CHECK(!schedule(kBackwardSaved, 256, 784, false).prefetch);
     CHECK(schedule(kBackwardSaved, 256, 784, true).prefetch);
     CHECK(schedule(kBackwardSaved, 2048, 49, true).prefetch);
@@ -370,7 +376,6 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
 // Again 32 MiB. Backward of 8x256x28x28 moves 18.4 MiB; fetched ahead as if x and dy came from memory, it took 1.05 to
 // 1.3 times as long.
 TEST_CASE("columns count as from memory by all that an operation moves, planes by what it reduces") {
-    constexpr Workload kBackwardResidual = {1, true, 5, 2, 4};
     constexpr Workload kMoments = {1, false, 0, 1, 1};
     const auto from_memory = [](bnorm_layout layout, std::int64_t batch, const Workload& workload) {
         return make_schedule(geometry_of({layout, batch, 256, 784}, operation_of(workload)), workload, machine(1))
@@ -404,9 +409,8 @@ TEST_CASE("executions find out where tensors are that would fit the last-level c
 
 TEST_CASE("gradients of columns are summed in the order of memory past the cache, where it pays in caches, too") {
     const auto schedule = [](bnorm_layout layout, std::int64_t channels, bool pays) {
-        Machine one = machine(1);
-        one.wide_l1 = pays;
-        return make_schedule(geometry_of({layout, 8, channels, 196}, BNORM_BACKWARD), kBackwardSaved, one);
+        return make_schedule(geometry_of({layout, 8, channels, 196}, BNORM_BACKWARD), kBackwardSaved,
+                             wide_machine(1, pays));
     };
     for (const std::int64_t channels : {std::int64_t{64}, std::int64_t{128}, std::int64_t{256}, std::int64_t{512}}) {
         CHECK(!schedule(BNORM_NHWC, channels, false).sums_in_order);
@@ -414,44 +418,39 @@ TEST_CASE("gradients of columns are summed in the order of memory past the cache
         CHECK(schedule(BNORM_NHWC, channels, false).sums_in_order_past_cache == (channels <= 256));
     }
     CHECK(!schedule(BNORM_NCHW, 512, true).sums_in_order);
+    CHECK(schedule(BNORM_NHWC, 64, true).fits_l2); // x and dy of 0.8 MB
+    CHECK(!schedule(BNORM_NHWC, 128, true).fits_l2);
 }
 
 TEST_CASE("there whole rows are read where panels would share sets of L1, and come from more of the last-level cache") {
     const auto schedule = [](std::int64_t batch, std::int64_t channels, bool wide,
                              const Workload& workload = kTraining) {
-        Machine one = machine(1);
-        one.wide_l1 = wide;
-        return make_schedule(geometry_of({BNORM_NHWC, batch, channels, 784}), workload, one);
+        return make_schedule(geometry_of({BNORM_NHWC, batch, channels, 784}), workload, wide_machine(1, wide));
     };
     CHECK(schedule(1, 256, true).reads_whole_rows);
     CHECK(schedule(1, 512, true).reads_whole_rows);
     CHECK(!schedule(1, 512, false).reads_whole_rows);
     CHECK(!schedule(1, 320, true).reads_whole_rows);
     CHECK(!schedule(8, 128, true).reads_whole_rows);
-    constexpr Workload kWithResidual = {1, true, 3, 1, 3};
     const std::int64_t batch =
         machine(1).last_level_bytes / (std::int64_t{256} * 784 * 4) / 2; // x and y would fill that cache
     CHECK(!schedule(batch * 3 / 4, 256, true).from_memory);
     CHECK(schedule(batch * 3 / 4, 256, false).from_memory);
-    CHECK(schedule(batch * 3 / 4, 256, true, kWithResidual).from_memory);
+    CHECK(schedule(batch * 3 / 4, 256, true, kTrainingResidual).from_memory);
     CHECK(schedule(batch, 256, true).from_memory);
 }
 
 TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short ones if they have a mask") {
     const auto into_l1 = [](std::int64_t plane, const Workload& workload, bool wide) { // of planes
-        Machine one = machine(1);
-        one.wide_l1 = wide;
-        return make_schedule(geometry_of({BNORM_NCHW, 32, 512, plane}, BNORM_BACKWARD), workload, one).into_l1;
+        return make_schedule(geometry_of({BNORM_NCHW, 32, 512, plane}, BNORM_BACKWARD), workload, wide_machine(1, wide))
+            .into_l1;
     };
-    constexpr Workload kWithResidual = {1, true, 5, 2, 4};
     CHECK(into_l1(784, kBackwardSaved, true));
     CHECK(!into_l1(784, kBackwardSaved, false));
     CHECK(!into_l1(196, kBackwardSaved, true));
-    CHECK(into_l1(196, kWithResidual, true));
+    CHECK(into_l1(196, kBackwardResidual, true));
     const auto columns_into_l1 = [](std::int64_t channels) {
-        Machine one = machine(1);
-        one.wide_l1 = true;
-        return make_schedule(geometry_of({BNORM_NHWC, 32, channels, 784}), kTraining, one).into_l1;
+        return make_schedule(geometry_of({BNORM_NHWC, 32, channels, 784}), kTraining, wide_machine(1, true)).into_l1;
     };
     CHECK(columns_into_l1(256));
     CHECK(!columns_into_l1(512));
@@ -459,14 +458,11 @@ TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short
 
 TEST_CASE("there outputs that are in memory are fetched if nothing is added to them") {
     const auto fetches = [](const Workload& workload, bool wide) {
-        Machine one = machine(1);
-        one.wide_l1 = wide;
-        return make_schedule(geometry_of({BNORM_NHWC, 1, 256, 784}), workload, one).fetches_outputs;
+        return make_schedule(geometry_of({BNORM_NHWC, 1, 256, 784}), workload, wide_machine(1, wide)).fetches_outputs;
     };
-    constexpr Workload kWithResidual = {1, true, 3, 1, 3};
     CHECK(fetches(kTraining, true));
-    CHECK(!fetches(kWithResidual, true));
-    CHECK(fetches(kWithResidual, false));
+    CHECK(!fetches(kTrainingResidual, true));
+    CHECK(fetches(kTrainingResidual, false));
 }
 
 TEST_CASE("frozen backward takes one pass in cache where rows do not hold each other up") {
@@ -534,18 +530,15 @@ TEST_CASE("there they take ranges of channels where rows are few and begin at ca
     CHECK(!by_channels({BNORM_NHWC, 1, 1024, 196}, kInference));
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kTraining).channels_per_item == 512);
     CHECK(schedule({BNORM_NHWC, 64, 8192, 1}, kTraining).channels_per_item <= 1024);
-    constexpr Workload kTrainingResidual = {1, true, 3, 1, 3}; // whose masks' cache lines are shared
     CHECK(schedule({BNORM_NHWC, 1, 1280, 49}, kBackwardSaved).threads == 2);
-    CHECK(schedule({BNORM_NHWC, 1, 1280, 49}, kTrainingResidual).threads == 1);
+    CHECK(schedule({BNORM_NHWC, 1, 1280, 49}, kTrainingResidual).threads == 1); // whose masks' cache lines are shared
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kTrainingResidual).threads == 2);
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved, 64).threads == 4); // a quarter of a mebibyte each
 }
 
 TEST_CASE("and where a core is as fast, but of half a mebibyte a thread") {
     const auto schedule = [](const Shape& shape, const Workload& workload) {
-        Machine wide = machine(64);
-        wide.wide_l1 = true;
-        return make_schedule(geometry_of(shape, operation_of(workload)), workload, wide);
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, wide_machine(64, true));
     };
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved).strategy == Strategy::by_channels);
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved).threads == 2);
