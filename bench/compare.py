@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -245,8 +246,15 @@ def measure_row(row, peers, limit, loops, options):
     return f"{request}  ms: {times}"
 
 
+def interrupt_once(*_):
+    """timeout(1) sends its signal twice, and so do the impatient: the second must not cost the report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def measure(rows, peers, limit, loops, options):
     """Returns the rows that were measured: all, or those before an interruption."""
+    signal.signal(signal.SIGINT, interrupt_once)
     start = time.monotonic()
     for done, row in enumerate(rows):
         try:
