@@ -302,10 +302,10 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     }
 }
 
-// What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth, and so is
-// what a core fetches from a distant last level while it stores past all caches.
+// What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth where L1 is
+// not wide, and so is what a core fetches from a distant last level while it stores past all caches.
 std::int64_t slab_limit(const Geometry& geometry, const Schedule& schedule, const Machine& machine) {
-    const bool small = schedule.prefetch ? machine.past_l2 : has_short_planes(geometry);
+    const bool small = schedule.prefetch ? machine.past_l2 : has_short_planes(geometry) && !machine.wide_l1;
     return machine.l2_bytes / (small ? 8 : 2);
 }
 
@@ -378,11 +378,16 @@ bool reads_whole_rows(const Geometry& geometry, const Machine& machine) {
     return machine.wide_l1 && geometry.kind == MatrixKind::columns && geometry.x_stride % kElementsApart == 0;
 }
 
+bool is_forward_with_residual(const Workload& workload) {
+    return workload.reductions > 0 && workload.cached_tensors == 1 && workload.streams > 2;
+}
+
 // Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it
 // holds all that is moved. Gradients of planes whose slabs are fetched one ahead while outputs are stored past L2 are
-// found there by the sums longer than that: asking again took a tenth of all time.
-bool comes_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine, std::int64_t bytes,
-                       std::int64_t cached_bytes) {
+// found there by the sums longer than that: asking again took a tenth of all time. So are planes on machines with a
+// wide L1, but for what one core reads beside a residual, which drives them out.
+bool comes_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads,
+                       std::int64_t bytes, std::int64_t cached_bytes) {
     const std::int64_t most = machine.last_level_bytes * 2 / 3;
     if (workload.applies && geometry.kind == MatrixKind::columns) {
         // Whole rows of x alone come from that much of it faster by themselves.
@@ -392,6 +397,9 @@ bool comes_from_memory(const Geometry& geometry, const Workload& workload, const
     if (workload.applies && workload.cached_tensors > 1 && machine.past_l2 &&
         l2_holds_two_slabs(geometry, workload, machine)) {
         return cached_bytes > most;
+    }
+    if (geometry.kind == MatrixKind::planes && machine.wide_l1) {
+        return cached_bytes > machine.last_level_bytes / (threads == 1 && is_forward_with_residual(workload) ? 3 : 2);
     }
     return cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
 }
@@ -415,10 +423,13 @@ bool fetches_into_l1(const Geometry& geometry, const Workload& workload, const M
 }
 
 // Whether it matters if a tensor that fits the cache is in it. Hardware follows planes that one image has of each
-// channel by itself, and short ones come no faster by being asked for. Finding out takes a tenth of a microsecond.
-bool probes_caches(const Geometry& geometry, const Workload& workload, const Schedule& schedule) {
+// channel by itself, and short ones come no faster by being asked for, but where L1 is wide. Finding out takes a tenth
+// of a microsecond.
+bool probes_caches(const Geometry& geometry, const Workload& workload, const Machine& machine,
+                   const Schedule& schedule) {
     constexpr std::int64_t kLeastBytes = 256 * kKibi;
-    const bool follows = geometry.kind == MatrixKind::planes && (geometry.rows == 1 || has_short_planes(geometry));
+    const bool no_faster = has_short_planes(geometry) && !machine.wide_l1;
+    const bool follows = geometry.kind == MatrixKind::planes && (geometry.rows == 1 || no_faster);
     return workload.reductions > 0 && !schedule.from_memory && !follows &&
            geometry.elements() * kElementBytes >= kLeastBytes;
 }
@@ -426,11 +437,18 @@ bool probes_caches(const Geometry& geometry, const Workload& workload, const Sch
 // Whether the next slab is fetched while one is applied. Hardware follows long planes through the last-level cache by
 // itself, but not many short ones. Where outputs are stored past L2, backward is faster so, too, and forward of long
 // planes; not with a residual, which is not fetched then. Nowhere there if L2 does not hold two slabs: the next one
-// would drive out what is left of this one.
+// would drive out what is left of this one. Where L1 is wide, sums of long planes ask early enough for what is in
+// memory themselves; beside a residual nothing is fetched then, if slabs are of several channels.
 bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                        const Machine& machine, std::int64_t cached_bytes) {
     if (machine.past_l2 && !l2_holds_two_slabs(geometry, workload, machine)) {
         return false;
+    }
+    if (geometry.kind == MatrixKind::planes && machine.wide_l1) {
+        const bool follows = is_forward_with_residual(workload) &&
+                             geometry.columns_per_channel > kLongestPlaneTogether &&
+                             channel_bytes(geometry, workload) <= machine.l2_bytes / 4;
+        return !follows && cached_bytes > machine.last_level_bytes / (has_short_planes(geometry) ? 4 : 3);
     }
     if (schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes)) {
         return true;
@@ -489,8 +507,8 @@ int threads_of_ranges(const Geometry& geometry, const Workload& workload, const 
     if (!measured || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines) {
         return 1;
     }
-    const bool writes_mask = workload.reductions > 0 && workload.cached_tensors == 1 && workload.streams > 2;
-    const std::int64_t useful = bytes / ((writes_mask || machine.wide_l1 ? 4 : 2) * kBytesPerThread);
+    const bool more = is_forward_with_residual(workload) || machine.wide_l1;
+    const std::int64_t useful = bytes / ((more ? 4 : 2) * kBytesPerThread);
     const std::int64_t most =
         std::min<std::int64_t>(geometry.row_length / kElementsForRow / geometry.rows, machine.threads);
     const int threads = static_cast<int>(std::clamp<std::int64_t>(useful, 1, std::max<std::int64_t>(most, 1)));
@@ -561,7 +579,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const bool by_ranges = range_threads > 1 && range_threads >= schedule.threads;
     schedule.threads = by_ranges ? range_threads : schedule.threads;
     const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
-    schedule.from_memory = comes_from_memory(geometry, workload, machine, bytes, cached_bytes);
+    schedule.from_memory = comes_from_memory(geometry, workload, machine, schedule.threads, bytes, cached_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
     schedule.fits_l2 = cached_bytes <= machine.l2_bytes * schedule.threads;
     schedule.reads_whole_rows = reads_whole_rows(geometry, machine);
@@ -569,7 +587,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.into_l1 = fetches_into_l1(geometry, workload, machine);
     schedule.fetches_outputs = workload.streams == 2 || !machine.wide_l1; // with a residual, 0.90 to 0.97 there
     schedule.sums_in_order_past_cache = geometry.row_length <= kLongestRowPastCache;
-    schedule.probes = probes_caches(geometry, workload, schedule);
+    schedule.probes = probes_caches(geometry, workload, machine, schedule);
     schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time
     schedule.prefetch = fetches_next_slab(geometry, workload, schedule, machine, cached_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(geometry, workload, schedule.threads, machine);

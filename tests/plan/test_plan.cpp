@@ -392,7 +392,8 @@ TEST_CASE("columns count as from memory by all that an operation moves, planes b
     CHECK(from_memory(BNORM_NCHW, 8, kBackwardSaved));
 }
 
-// Planes of one image follow each other, and hardware follows them; short planes are not fetched ahead anyway.
+// Planes of one image follow each other, and hardware follows them; short planes come no faster by being fetched
+// ahead, but where L1 is wide.
 TEST_CASE("executions find out where tensors are that would fit the last-level cache, if it matters") {
     const auto probes = [](const Shape& shape, const Workload& workload) {
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, machine(1)).probes;
@@ -405,6 +406,8 @@ TEST_CASE("executions find out where tensors are that would fit the last-level c
     CHECK(probes({BNORM_NCHW, 8, 128, 784}, kTraining));
     CHECK(!probes({BNORM_NCHW, 1, 1024, 784}, kTraining));
     CHECK(!probes({BNORM_NCHW, 8, 2048, 49}, kTraining));
+    const Geometry short_planes = geometry_of({BNORM_NCHW, 8, 2048, 49});
+    CHECK(make_schedule(short_planes, kTraining, wide_machine(1, true)).probes);
 }
 
 TEST_CASE("gradients of columns are summed in the order of memory past the cache, where it pays in caches, too") {
@@ -438,6 +441,40 @@ TEST_CASE("there whole rows are read where panels would share sets of L1, and co
     CHECK(schedule(batch * 3 / 4, 256, false).from_memory);
     CHECK(schedule(batch * 3 / 4, 256, true, kTrainingResidual).from_memory);
     CHECK(schedule(batch, 256, true).from_memory);
+}
+
+// Of 32 MiB, in 8 or 16 images.
+TEST_CASE("there planes come from memory beyond half of the last-level cache, a third beside a residual on one core") {
+    const auto schedule = [](std::int64_t batch, std::int64_t channels, std::int64_t plane, const Workload& workload,
+                             int threads = 1) {
+        return make_schedule(geometry_of({BNORM_NCHW, batch, channels, plane}, operation_of(workload)), workload,
+                             wide_machine(threads, true));
+    };
+    CHECK(!schedule(8, 512, 1024, kTraining).from_memory);
+    CHECK(schedule(8, 513, 1024, kTraining).from_memory);
+    CHECK(!schedule(8, 256, 1024, kBackwardSaved).from_memory);
+    CHECK(schedule(8, 257, 1024, kBackwardSaved).from_memory);
+    CHECK(!schedule(8, 256, 1024, kBackwardResidual).from_memory);
+    CHECK(schedule(8, 352, 1024, kTrainingResidual).from_memory);
+    CHECK(!schedule(8, 352, 1024, kTrainingResidual, 2).from_memory);
+
+    // Slabs are of half of L2, of an eighth elsewhere if planes are short.
+    const auto slab_of_7x7 = [&](bool wide) {
+        return make_schedule(geometry_of({BNORM_NCHW, 32, 512, 49}), kTraining, wide_machine(1, wide))
+            .channels_per_item;
+    };
+    CHECK(slab_of_7x7(true) > 2 * slab_of_7x7(false));
+
+    // Slabs are fetched one ahead from a third on, of short planes from a quarter on; beside a residual where a slab
+    // is one channel, or planes are too short for hardware to follow them.
+    CHECK(!schedule(8, 340, 1024, kTraining).prefetch);
+    CHECK(schedule(8, 344, 1024, kTraining).prefetch);
+    CHECK(!schedule(16, 1280, 49, kBackwardSaved).prefetch);
+    CHECK(schedule(16, 1360, 49, kBackwardSaved).prefetch);
+    CHECK(!schedule(8, 704, 1024, kTrainingResidual).prefetch);
+    CHECK(schedule(8, 2816, 256, kTrainingResidual).prefetch);
+    CHECK(!schedule(16, 88, 4096, kTrainingResidual).prefetch); // channels of 256 KiB
+    CHECK(schedule(16, 80, 4608, kTrainingResidual).prefetch);
 }
 
 TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short ones if they have a mask") {
