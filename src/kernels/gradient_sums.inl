@@ -193,6 +193,77 @@ BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
     }
 }
 
+// ---- uniform, image by image ----------------------------------------------------------------------------------------
+
+// Channels whose sums stay in L1 from image to image.
+constexpr std::int64_t kChannelsByImages = 64;
+
+// The plane that is fetched while another is summed: so many further on in an image, or in the next one.
+class PlaneAhead {
+  public:
+    // As far as IntoL1 of planes that are summed channel by channel.
+    static constexpr std::int64_t kElements = 1024;
+
+    PlaneAhead(const GradientSums& task, std::int64_t channels)
+        : task_(task), channels_(channels), image_((kElements + task.columns - 1) / task.columns / channels),
+          channel_((kElements + task.columns - 1) / task.columns % channels) {}
+
+    // `first` is that of the channels in the first image.
+    BNORM_MEMBER void start(const GradientRow& first) {
+        const std::int64_t column = channel_ * task_.columns;
+        dy_ = first.dy + image_ * task_.dy_stride + column;
+        x_ = first.x + image_ * task_.x_stride + column;
+        const bool last = ++channel_ == channels_;
+        channel_ = last ? 0 : channel_;
+        image_ += last ? 1 : 0;
+    }
+
+    BNORM_MEMBER void fetch() {
+        prefetch(dy_);
+        prefetch(x_);
+        dy_ += kWidth;
+        x_ += kWidth;
+    }
+
+  private:
+    const GradientSums& task_;
+    std::int64_t channels_;
+    std::int64_t image_;
+    std::int64_t channel_;
+    const float* dy_ = nullptr;
+    const float* x_ = nullptr;
+};
+
+// As many runs of memory as images, not as there are planes.
+template <Gate kGate>
+BNORM_RARE void sum_gradients_by_images(const GradientSums& arguments) {
+    const GradientSums task = arguments;
+    LaneGradients sums[kChannelsByImages];
+    for (std::int64_t first = 0; first < task.channels; first += kChannelsByImages) {
+        const std::int64_t rest = task.channels - first;
+        const std::int64_t channels = rest < kChannelsByImages ? rest : kChannelsByImages;
+        for (std::int64_t c = 0; c < channels; ++c) {
+            clear(sums[c].dy);
+            clear(sums[c].products);
+        }
+        PlaneAhead ahead(task, channels);
+        for (std::int64_t r = 0; r < task.rows; ++r) {
+            for (std::int64_t c = 0; c < channels; ++c) {
+                const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, first + c);
+                LaneGradients of_channel = sums[c];
+                ahead.start(first_row_of<kGate>(task, first));
+                sum_gradient_row<kGate>(rows_on(task, first_row_of<kGate>(task, first + c), r), task.columns,
+                                        parameters, of_channel, ahead);
+                sums[c] = of_channel;
+            }
+        }
+        for (std::int64_t c = 0; c < channels; ++c) {
+            task.sum_dy[first + c] = sum_lanes(sums[c].dy);
+            task.sum_dy_centered_x[first + c] = sum_lanes(sums[c].products);
+        }
+    }
+}
+
 // ---- uniform, short planes ------------------------------------------------------------------------------------------
 
 // Of at most four vectors, whose halves make a group of eight.
@@ -737,6 +808,8 @@ template <Gate kGate>
 BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
     if (arguments.together) {
         sum_gradients_together<kGate>(arguments);
+    } else if (arguments.by_images && arguments.columns > kShortPlane) {
+        sum_gradients_by_images<kGate>(arguments);
     } else if (arguments.course.planes == 0) {
         sum_planes<kGate, Nowhere>(arguments);
     } else if (arguments.into_l1) {

@@ -111,7 +111,8 @@ struct GradientSums {
     bool prefetch;        // periodic, together: whether dy and x come from memory
     RowsInOrder in_order; // periodic, rows without gaps
     bool together;        // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
-    Course course;        // uniform; not together
+    bool by_images;       // uniform, not together: sum long planes image by image, fetched into L1
+    Course course;        // uniform; neither together nor by images
     bool into_l1; // uniform: whether what is fetched ahead is on its way to L2 already, and L1 is where it should go
     double* sum_dy;
     double* sum_dy_centered_x;

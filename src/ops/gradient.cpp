@@ -63,6 +63,7 @@ kernels::GradientSums Gradient::sums_task(Pattern pattern, const plan::Block& bl
     task.channels = channels_of(geometry, pattern, block);
     task.channel_bits = geometry.mask_bit(geometry.columns_per_channel);
     task.together = geometry.sums_together;
+    task.by_images = pattern == Pattern::planes && execution_.passes.sums_by_images();
     task.rows = block.rows;
     task.columns = block.columns / task.channels;
     task.center = coefficients[kCenter];

@@ -68,8 +68,8 @@ class ByChannels {
             std::fill_n(sums[1], scratch.range.count, 0.0);
         } else if (geometry.kind == MatrixKind::columns) {
             reduce_columns(reduction, scratch, levels);
-        } else if (geometry.grid.count() == 1 ||
-                   (geometry.sums_together && operation_.sum_kind(reduction) == SumKind::gradient)) {
+        } else if (geometry.grid.count() == 1 || ((geometry.sums_together || passes_.sums_by_images()) &&
+                                                  operation_.sum_kind(reduction) == SumKind::gradient)) {
             const std::int64_t width = geometry.columns_per_channel;
             steps_.reduce_columns(reduction, Pattern::planes, scratch.range.first * width, scratch.range.count * width,
                                   scratch.range.coefficients, 0, geometry.grid.count(), {sums[0], sums[1]}, levels);

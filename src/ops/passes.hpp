@@ -36,6 +36,7 @@ struct Passes {
         }
         return schedule.fits_l2 ? kernels::RowsInOrder::from_l2 : kernels::RowsInOrder::from_caches;
     }
+    bool sums_by_images() const { return schedule.sums_by_images && from_memory(); }
     bool prefetch() const { return cold || schedule.prefetch; }
 
     void run(const Operation& operation) noexcept;

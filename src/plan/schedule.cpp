@@ -171,7 +171,7 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
     schedule.slot_bytes = schedule.range.bytes;
     schedule.levels_offset = schedule.slot_bytes;
     const bool columns = geometry.kind == MatrixKind::columns;
-    if (workload.reductions > 0 && (columns || geometry.sums_together)) {
+    if (workload.reductions > 0 && (columns || geometry.sums_together || schedule.sums_by_images)) {
         schedule.level_columns = padded(columns ? channels * geometry.columns_per_channel : channels);
         const std::int64_t levels = tree_depth(geometry.grid.count());
         schedule.slot_bytes += levels * 2 * schedule.level_columns * static_cast<std::int64_t>(sizeof(double));
@@ -422,6 +422,16 @@ bool fetches_into_l1(const Geometry& geometry, const Workload& workload, const M
     return machine.wide_l1 && gains;
 }
 
+// Where slabs are of several channels, each image has a run of them in memory, which comes faster than as many planes;
+// from longer ones several threads gain nothing.
+bool sums_by_images(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads) {
+    constexpr std::int64_t kFewestChannels = 4;
+    const bool whole_planes = geometry.grid.column_blocks() == 1 && !has_short_planes(geometry);
+    const bool gains = threads == 1 || geometry.columns_per_channel <= kLongestPlaneTogether;
+    return machine.wide_l1 && geometry.kind == MatrixKind::planes && geometry.rows > 1 && whole_planes && gains &&
+           workload.cached_tensors > 1 && kFewestChannels * channel_bytes(geometry, workload) <= machine.l2_bytes / 2;
+}
+
 // Whether it matters if a tensor that fits the cache is in it. Hardware follows planes that one image has of each
 // channel by itself, and short ones come no faster by being asked for, but where L1 is wide. Finding out takes a tenth
 // of a microsecond.
@@ -584,6 +594,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.fits_l2 = cached_bytes <= machine.l2_bytes * schedule.threads;
     schedule.reads_whole_rows = reads_whole_rows(geometry, machine);
     schedule.sums_in_order = sums_in_order(geometry, machine);
+    schedule.sums_by_images = sums_by_images(geometry, workload, machine, schedule.threads);
     schedule.into_l1 = fetches_into_l1(geometry, workload, machine);
     schedule.fetches_outputs = workload.streams == 2 || !machine.wide_l1; // with a residual, 0.90 to 0.97 there
     schedule.sums_in_order_past_cache = geometry.row_length <= kLongestRowPastCache;

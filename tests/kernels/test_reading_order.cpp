@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kernels/kernel_table.hpp"
-#include "plan/geometry.hpp"
+#include "plan/schedule.hpp"
 #include "runtime/cpu.hpp"
 
 using namespace bnorm;
@@ -53,6 +53,7 @@ struct Order {
     bool prefetch;
     RowsInOrder in_order;
     bool into_l1 = false;
+    bool by_images = false;
 };
 
 // sum(dy') of all columns, then sum(dy'*(x-center)).
@@ -84,15 +85,15 @@ std::vector<double> sums_of(const kernels::KernelTable& table, Gate gate, const 
     return sums;
 }
 
-// The same of planes, four channels of them: sum(dy'), then sum(dy'*(x-center)), from images that are fetched ahead.
+// The same of planes: sum(dy') of each channel, then sum(dy'*(x-center)), from images that are fetched ahead.
 std::vector<double> sums_of_planes(const kernels::KernelTable& table, Gate gate, const Block& block,
-                                   const Order& order) {
-    constexpr std::int64_t kChannels = 4;
-    std::vector<double> sums(2 * kernels::kLanes, -1.0);
+                                   std::int64_t channels, const Order& order) {
+    std::vector<double> sums(static_cast<std::size_t>(2 * plan::padded(channels)), -1.0);
     kernels::GradientSums task = task_of(block, order, sums);
-    task.columns = block.columns / kChannels;
-    task.channels = kChannels;
+    task.columns = block.columns / channels;
+    task.channels = channels;
     task.channel_bits = task.columns;
+    task.by_images = order.by_images;
     if (order.prefetch) {
         task.course = {block.rows, task.columns, 0};
     }
@@ -100,16 +101,26 @@ std::vector<double> sums_of_planes(const kernels::KernelTable& table, Gate gate,
     return sums;
 }
 
+// Planes shorter than a vector's lanes as well as longer than what is fetched ahead, and of more channels than are
+// summed at once.
 void check_planes(const kernels::KernelTable& table) {
-    for (const std::int64_t columns : {std::int64_t{256}, std::int64_t{4096}}) {
-        const Block block(5, columns);
+    struct Planes {
+        std::int64_t channels;
+        std::int64_t columns;
+    };
+    constexpr Order kOrders[] = {
+        {true, RowsInOrder::no}, {true, RowsInOrder::no, true}, {false, RowsInOrder::no, false, true}};
+    for (const Planes& planes : {Planes{4, 64}, Planes{4, 1024}, Planes{16, 196}, Planes{80, 13}, Planes{80, 150}}) {
+        const Block block(5, planes.channels * planes.columns);
         for (int gate = 0; gate < kernels::kGates; ++gate) {
-            const std::vector<double> expected =
-                sums_of_planes(table, static_cast<Gate>(gate), block, {false, RowsInOrder::no});
-            for (const bool into_l1 : {false, true}) {
-                const std::vector<double> sums =
-                    sums_of_planes(table, static_cast<Gate>(gate), block, {true, RowsInOrder::no, into_l1});
-                INFO("columns ", columns, ", gate ", gate, ", into L1 ", into_l1);
+            const auto sums_in = [&](const Order& order) {
+                return sums_of_planes(table, static_cast<Gate>(gate), block, planes.channels, order);
+            };
+            const std::vector<double> expected = sums_in({false, RowsInOrder::no});
+            for (const Order& order : kOrders) {
+                const std::vector<double> sums = sums_in(order);
+                INFO("channels ", planes.channels, ", columns ", planes.columns, ", gate ", gate, ", into L1 ",
+                     order.into_l1, ", by images ", order.by_images);
                 CHECK(std::memcmp(sums.data(), expected.data(), sums.size() * sizeof(double)) == 0);
             }
         }

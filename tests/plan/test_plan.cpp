@@ -477,6 +477,27 @@ TEST_CASE("there planes come from memory beyond half of the last-level cache, a 
     CHECK(schedule(16, 80, 4608, kTrainingResidual).prefetch);
 }
 
+TEST_CASE("there gradients of planes in memory are summed image by image, in slabs of at least four channels") {
+    const auto by_images = [](std::int64_t batch, std::int64_t plane, const Workload& workload = kBackwardSaved,
+                              int threads = 1, bool wide = true) {
+        return make_schedule(geometry_of({BNORM_NCHW, batch, 2048, plane}, operation_of(workload)), workload,
+                             wide_machine(threads, wide))
+            .sums_by_images;
+    };
+    CHECK(by_images(32, 196));
+    CHECK(by_images(32, 196, kBackwardSaved, 2));
+    CHECK(!by_images(32, 196, kBackwardSaved, 1, false));
+    CHECK(!by_images(32, 196, kTraining));
+    CHECK(!by_images(1, 196));
+    CHECK(!by_images(32, 64)); // short ones are summed together, or otherwise
+    CHECK(!by_images(8, 64));
+    CHECK(by_images(8, 784));
+    CHECK(!by_images(8, 784, kBackwardSaved, 2));
+    CHECK(by_images(32, 512)); // 128 KiB a channel
+    CHECK(!by_images(32, 528));
+    CHECK(!by_images(2, 4112)); // planes of two blocks
+}
+
 TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short ones if they have a mask") {
     const auto into_l1 = [](std::int64_t plane, const Workload& workload, bool wide) { // of planes
         return make_schedule(geometry_of({BNORM_NCHW, 32, 512, plane}, BNORM_BACKWARD), workload, wide_machine(1, wide))
