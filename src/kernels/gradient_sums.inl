@@ -812,7 +812,7 @@ BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
         sum_gradients_by_images<kGate>(arguments);
     } else if (arguments.course.planes == 0) {
         sum_planes<kGate, Nowhere>(arguments);
-    } else if (arguments.into_l1) {
+    } else if (arguments.course.into_l1) {
         sum_planes<kGate, IntoL1<1024>>(arguments);
     } else {
         sum_planes<kGate, IntoL2>(arguments);

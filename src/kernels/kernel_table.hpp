@@ -49,11 +49,13 @@ enum class Gate : std::int32_t {
 constexpr int kGates = 6;
 
 // The way of a reduction through a channel: `planes` rows of `columns` elements, each followed in memory by the next
-// channel's. A block starts with element `start` of it. Reductions fetch ahead along it; planes = 0: they do not.
+// channel's. A block starts with element `start` of it. Reductions fetch ahead along it, into L2 or less far, into L1,
+// where what comes from memory is on its way to L2 already; planes = 0: they do not.
 struct Course {
     std::int64_t planes;
     std::int64_t columns;
     std::int64_t start;
+    bool into_l1;
 };
 
 // How moments of columns read: a panel of a few vectors from the first row to the last, then the next one, or whole
@@ -113,7 +115,6 @@ struct GradientSums {
     bool together;        // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
     bool by_images;       // uniform, not together: sum long planes image by image, fetched into L1
     Course course;        // uniform; neither together nor by images
-    bool into_l1; // uniform: whether what is fetched ahead is on its way to L2 already, and L1 is where it should go
     double* sum_dy;
     double* sum_dy_centered_x;
     float* dx; // gradient_fixed; may be dy or x

@@ -338,8 +338,9 @@ BNORM_INLINE LaneSums sum_rows(const Rows& block, F32 shift, Ahead ahead) {
 }
 
 // Out of line: the loop of sum_rows without fetching keeps its registers.
+template <class Into>
 BNORM_RARE LaneSums sum_rows_ahead(const Rows& block, const Course& course, F32 shift) {
-    return sum_rows(block, shift, RowsAhead<IntoL2>(block.x, block.row_stride, course));
+    return sum_rows(block, shift, RowsAhead<Into>(block.x, block.row_stride, course));
 }
 
 struct Moments {
@@ -438,8 +439,12 @@ BNORM_INLINE Moments moments_of_channel(const Rows& block, const Samples& sample
     float shifts[1];
     sample_means(block, samples, shifts);
     const float shift = shifts[0];
-    return course.planes != 0 ? close_block(block, shift, sum_rows_ahead(block, course, F32(shift)))
-                              : close_block(block, shift, sum_rows(block, F32(shift), NothingAhead()));
+    if (course.planes == 0) {
+        return close_block(block, shift, sum_rows(block, F32(shift), NothingAhead()));
+    }
+    return close_block(block, shift,
+                       course.into_l1 ? sum_rows_ahead<IntoL1<3072>>(block, course, F32(shift))
+                                      : sum_rows_ahead<IntoL2>(block, course, F32(shift)));
 }
 
 } // namespace

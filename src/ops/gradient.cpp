@@ -74,7 +74,6 @@ kernels::GradientSums Gradient::sums_task(Pattern pattern, const plan::Block& bl
     task.in_order = execution_.passes.sums_in_order();
     if (pattern != Pattern::periodic) {
         task.course = course_of(execution_.passes, block);
-        task.into_l1 = execution_.passes.schedule.into_l1;
     }
     task.sum_dy = sum_dy;
     task.sum_dy_centered_x = sum_dy_centered_x;

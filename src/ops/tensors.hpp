@@ -62,7 +62,7 @@ inline kernels::Course course_of(const Passes& passes, const plan::Block& block)
         return {};
     }
     const std::int64_t columns = passes.geometry.columns_per_channel;
-    return {passes.geometry.rows, columns, block.row * columns + block.column % columns};
+    return {passes.geometry.rows, columns, block.row * columns + block.column % columns, passes.schedule.into_l1};
 }
 
 // Mean and M2 of a block.

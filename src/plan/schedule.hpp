@@ -62,7 +62,7 @@ struct Schedule {
     bool sums_in_order_past_cache = false; // ... or if they are larger than the last-level cache, or in memory
     bool fetches_outputs = false;          // whether forward fetches y before it is written, if x was in memory
     bool sums_by_images = false;           // whether gradients of planes in memory are summed image by image
-    bool into_l1 = false;                  // whether columns of x and planes of gradients are fetched into L1, not L2
+    bool into_l1 = false;                  // whether columns of x, and planes, are fetched into L1, not L2
     bool probes = false;       // whether an execution finds out if what is reduced comes from memory all the same
     bool prefetch = false;     // whether the next slab is fetched while one is applied
     bool ask_again = false;    // whether an elementwise pass asks several times for what it fetches from memory

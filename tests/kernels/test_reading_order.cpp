@@ -73,7 +73,6 @@ kernels::GradientSums task_of(const Block& block, const Order& order, std::vecto
     task.prefetch = order.prefetch;
     task.in_order = order.in_order;
     task.sum_dy = sums.data();
-    task.into_l1 = order.into_l1;
     task.sum_dy_centered_x = sums.data() + sums.size() / 2;
     return task;
 }
@@ -95,7 +94,7 @@ std::vector<double> sums_of_planes(const kernels::KernelTable& table, Gate gate,
     task.channel_bits = task.columns;
     task.by_images = order.by_images;
     if (order.prefetch) {
-        task.course = {block.rows, task.columns, 0};
+        task.course = {block.rows, task.columns, 0, order.into_l1};
     }
     table.gradient_sums_uniform[static_cast<int>(gate)](task);
     return sums;
@@ -174,6 +173,26 @@ void check_moments(const kernels::KernelTable& table) {
     }
 }
 
+// The same of planes of four channels, fetched ahead.
+void check_moments_of_planes(const kernels::KernelTable& table) {
+    constexpr std::int64_t kChannels = 4;
+    for (const std::int64_t columns : {std::int64_t{196}, std::int64_t{784}, std::int64_t{4096}}) {
+        const Block block(5, kChannels * columns);
+        const auto moments_in = [&](const kernels::Course& course) {
+            std::vector<double> moments(2 * kChannels, -1.0);
+            table.moments_uniform(block.x.data(), block.rows, block.columns, columns, kChannels, course, moments.data(),
+                                  moments.data() + kChannels);
+            return moments;
+        };
+        const std::vector<double> expected = moments_in({});
+        for (const bool into_l1 : {false, true}) {
+            const std::vector<double> moments = moments_in({block.rows, columns, 0, into_l1});
+            INFO("columns ", columns, ", into L1 ", into_l1);
+            CHECK(std::memcmp(moments.data(), expected.data(), moments.size() * sizeof(double)) == 0);
+        }
+    }
+}
+
 } // namespace
 
 TEST_CASE("moments and gradients have the same sums in every order of reading, wherever they are fetched") {
@@ -188,6 +207,7 @@ TEST_CASE("moments and gradients have the same sums in every order of reading, w
         check_orders(*table);
         check_planes(*table);
         check_moments(*table);
+        check_moments_of_planes(*table);
     }
 }
 
