@@ -115,24 +115,57 @@ BNORM_RARE void moments_of_channels(const Rows& first, const Samples& samples, d
     replace_others(accepted_channels(first.count(), closed, largest), again, mean, m2);
 }
 
-BNORM_KERNEL void moments_uniform(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                                  std::int64_t channels, const Course& course, double* mean, double* m2) {
-    const Rows first = {x, rows, row_stride, columns};
-    const Samples samples = samples_of(first);
+// Of one block each, as many as there are vectors of. Returns how many.
+BNORM_INLINE std::int64_t moments_of_small_channels(const PlaneMoments& task, const Rows& first,
+                                                    const Samples& samples) {
     std::int64_t channel = 0;
-    if (rows * columns < kFewElements) {
-        for (; channel + kWidthF64 <= channels; channel += kWidthF64) {
-            exact_moments_of_channels(channel_of(first, channel), mean + channel, m2 + channel);
+    if (first.rows * first.columns < kFewElements) {
+        for (; channel + kWidthF64 <= task.channels; channel += kWidthF64) {
+            exact_moments_of_channels(channel_of(first, channel), task.mean + channel, task.m2 + channel);
         }
-    } else if (course.planes == 0 && is_small(rows, columns)) {
-        for (; channel + kWidthF64 <= channels; channel += kWidthF64) {
-            moments_of_channels(channel_of(first, channel), samples, mean + channel, m2 + channel);
+    } else if (task.course.planes == 0 && is_small(first.rows, first.columns)) {
+        for (; channel + kWidthF64 <= task.channels; channel += kWidthF64) {
+            moments_of_channels(channel_of(first, channel), samples, task.mean + channel, task.m2 + channel);
         }
     }
-    for (; channel < channels; ++channel) {
-        const Moments moments = moments_of_channel(channel_of(first, channel), samples, course);
-        mean[channel] = moments.mean;
-        m2[channel] = moments.m2;
+    return channel;
+}
+
+// Of all blocks of a channel; `samples` are of the first, and of those that are as large. Returns how many blocks.
+BNORM_INLINE std::int64_t moments_of_blocks(const PlaneMoments& task, const Rows& channel, const Samples& samples,
+                                            double* mean, double* m2) {
+    std::int64_t blocks = 0;
+    for (std::int64_t row = 0; row < channel.rows; row += task.block_rows) {
+        for (std::int64_t column = 0; column < channel.columns; column += task.block_columns, ++blocks) {
+            const std::int64_t rows = channel.rows - row;
+            const std::int64_t columns = channel.columns - column;
+            const Rows block = {channel.x + row * channel.row_stride + column,
+                                rows < task.block_rows ? rows : task.block_rows, channel.row_stride,
+                                columns < task.block_columns ? columns : task.block_columns};
+            const bool whole = rows >= task.block_rows && columns >= task.block_columns;
+            Course course = task.course;
+            course.start += row * course.columns + column;
+            const Moments moments = moments_of_channel(block, whole ? samples : samples_of(block), course);
+            mean[blocks] = moments.mean;
+            m2[blocks] = moments.m2;
+        }
+    }
+    return blocks;
+}
+
+BNORM_KERNEL void moments_uniform(const PlaneMoments& arguments) {
+    const PlaneMoments task = arguments;
+    const Rows first = {task.x, task.rows, task.row_stride, task.columns};
+    const Samples samples =
+        samples_of({task.x, task.rows < task.block_rows ? task.rows : task.block_rows, task.row_stride,
+                    task.columns < task.block_columns ? task.columns : task.block_columns});
+    std::int64_t channel = moments_of_small_channels(task, first, samples);
+    double* mean = task.mean + channel;
+    double* m2 = task.m2 + channel;
+    for (; channel < task.channels; ++channel) {
+        const std::int64_t blocks = moments_of_blocks(task, channel_of(first, channel), samples, mean, m2);
+        mean += blocks;
+        m2 += blocks;
     }
 }
 

@@ -178,18 +178,28 @@ BNORM_INLINE GradientRow first_row_of(const GradientSums& task, std::int64_t cha
 template <Gate kGate, class Into>
 BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
     const GradientSums task = arguments;
+    double* sum_dy = task.sum_dy;
+    double* sum_dy_centered_x = task.sum_dy_centered_x;
     for (std::int64_t channel = 0; channel < task.channels; ++channel) {
         const GradientRow first = first_row_of<kGate>(task, channel);
         const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, channel);
-        LaneGradients sums;
-        clear(sums.dy);
-        clear(sums.products);
         auto ahead = gradients_ahead<Into>(task, first);
-        for (std::int64_t r = 0; r < task.rows; ++r) {
-            sum_gradient_row<kGate>(rows_on(task, first, r), task.columns, parameters, sums, ahead);
+        for (std::int64_t row = 0; row < task.rows; row += task.block_rows) {
+            const std::int64_t end = row + task.block_rows < task.rows ? row + task.block_rows : task.rows;
+            for (std::int64_t column = 0; column < task.columns; column += task.block_columns) {
+                const std::int64_t rest = task.columns - column;
+                const std::int64_t columns = rest < task.block_columns ? rest : task.block_columns;
+                LaneGradients sums;
+                clear(sums.dy);
+                clear(sums.products);
+                for (std::int64_t r = row; r < end; ++r) {
+                    sum_gradient_row<kGate>(at_column<kGate>(rows_on(task, first, r), column), columns, parameters,
+                                            sums, ahead);
+                }
+                *sum_dy++ = sum_lanes(sums.dy);
+                *sum_dy_centered_x++ = sum_lanes(sums.products);
+            }
         }
-        task.sum_dy[channel] = sum_lanes(sums.dy);
-        task.sum_dy_centered_x[channel] = sum_lanes(sums.products);
     }
 }
 

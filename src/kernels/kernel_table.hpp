@@ -58,6 +58,22 @@ struct Course {
     bool into_l1;
 };
 
+// Planes of one image after the other: `rows` of `columns` elements of each channel, which follows the one before. They
+// are cut into blocks of `block_rows` rows of `block_columns`, the last of them smaller; each has a mean and an M2 =
+// sum((x-mean)^2) of its own, which follow each other, those of one channel before the next one's.
+struct PlaneMoments {
+    const float* x;
+    std::int64_t rows;
+    std::int64_t row_stride;
+    std::int64_t columns;
+    std::int64_t block_rows;
+    std::int64_t block_columns;
+    std::int64_t channels;
+    Course course;
+    double* mean;
+    double* m2;
+};
+
 // How moments of columns read: a panel of a few vectors from the first row to the last, then the next one, or whole
 // rows, eight at a time, and where to those that come from memory are fetched ahead. Kernels
 // whose vectors lose by panels of such rows read whole ones at any rate.
@@ -101,7 +117,10 @@ struct GradientSums {
     std::int64_t mask_bit; // of the first element of each row, counted from the row's first byte
     std::int64_t rows;
     std::int64_t columns;
-    std::int64_t channels;     // uniform
+    std::int64_t channels;   // uniform
+    std::int64_t block_rows; // uniform, neither together nor by images: blocks as in PlaneMoments, of planes that
+                             // are short (at most 64 elements) only one
+    std::int64_t block_columns;
     std::int64_t channel_bits; // uniform: from the first mask bit of a channel to that of the next
     std::int64_t dy_stride;
     std::int64_t x_stride;
@@ -205,10 +224,8 @@ constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool
 }
 
 struct KernelTable {
-    // Mean and M2 = sum((x-mean)^2) of all elements of each channel.
-    void (*moments_uniform)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
-                            std::int64_t channels, const Course& course, double* mean, double* m2);
-    // The same for each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of
+    void (*moments_uniform)(const PlaneMoments&);
+    // Mean and M2 of each column; columns <= kMaxMomentColumns. mean and m2 are writable up to the next multiple of
     // kLanes. rows_per_run: rows that are summed in f32, a multiple of eight.
     void (*moments_periodic)(const float* x, std::int64_t rows, std::int64_t row_stride, std::int64_t columns,
                              std::int64_t rows_per_run, ReadRows read, double* mean, double* m2);

@@ -66,6 +66,8 @@ kernels::GradientSums Gradient::sums_task(Pattern pattern, const plan::Block& bl
     task.by_images = pattern == Pattern::planes && execution_.passes.sums_by_images();
     task.rows = block.rows;
     task.columns = block.columns / task.channels;
+    task.block_rows = geometry.grid.rows_per_block;
+    task.block_columns = geometry.grid.columns_per_block;
     task.center = coefficients[kCenter];
     task.scale = coefficients[kScale];
     task.shift = coefficients[kShift];

@@ -62,7 +62,8 @@ class Operation {
     // Sets the coefficients that the first reduction (or apply, if there is none) needs.
     virtual void begin(const ChannelRange& range) const = 0;
     // Sums a block. The coefficients, first and second start at its first column's (uniform: at its channel's; planes:
-    // at the first of its channels', whose whole planes it has).
+    // at the first of its channels', whose whole planes it has). Of long planes also several that are a rectangle:
+    // first and second have the sums of each, those of a channel before the next one's.
     virtual void reduce(int reduction, Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                         double* first, double* second) const = 0;
     // Turns range.sums[reduction] into coefficients for what follows, and writes outputs that have one value a channel.

@@ -74,13 +74,8 @@ class ByChannels {
             steps_.reduce_columns(reduction, Pattern::planes, scratch.range.first * width, scratch.range.count * width,
                                   scratch.range.coefficients, 0, geometry.grid.count(), {sums[0], sums[1]}, levels);
         } else {
-            for (std::int64_t i = 0; i < scratch.range.count; ++i) {
-                const Sums channel =
-                    steps_.reduce_channel(reduction, scratch.range.first + i, advance(scratch.range.coefficients, i), 0,
-                                          geometry.grid.count());
-                sums[0][i] = channel.first;
-                sums[1][i] = channel.second;
-            }
+            steps_.reduce_channels(reduction, scratch.range.first, scratch.range.count, scratch.range.coefficients,
+                                   {sums[0], sums[1]});
         }
     }
 

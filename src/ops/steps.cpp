@@ -8,17 +8,72 @@ using plan::Block;
 using plan::BlockGrid;
 using plan::MatrixKind;
 
+namespace {
+
+// A call of a kernel takes so long that what is read from memory next waits for it: as many blocks as this in one.
+constexpr std::int64_t kBlocksAtOnce = 64;
+
+} // namespace
+
+// Long planes' that are a rectangle.
+bool Steps::can_sum_at_once(std::int64_t first_block, std::int64_t blocks) const {
+    const std::int64_t of_row = passes_.geometry.grid.column_blocks();
+    return blocks <= kBlocksAtOnce && passes_.geometry.columns_per_channel >= plan::kMinLongPlane &&
+           (of_row == 1 || first_block / of_row == (first_block + blocks - 1) / of_row ||
+            (first_block % of_row == 0 && blocks % of_row == 0));
+}
+
+Sums Steps::merge_blocks(int reduction, std::int64_t first_block, std::int64_t blocks, const double* first,
+                         const double* second) const {
+    return reduce_tree(operation_.sum_kind(reduction), 0, blocks, [&](std::int64_t index) {
+        const Block block = passes_.geometry.grid.at(first_block + index);
+        return Sums{static_cast<double>(block.rows * block.columns), first[index], second[index]};
+    });
+}
+
 Sums Steps::reduce_channel(int reduction, std::int64_t channel, const Coefficients& coefficients,
                            std::int64_t first_block, std::int64_t blocks) const {
-    const BlockGrid& grid = passes_.geometry.grid;
-    const std::int64_t plane = channel * passes_.geometry.columns_per_channel;
-    return reduce_tree(operation_.sum_kind(reduction), first_block, blocks, [&](std::int64_t index) {
-        Block block = grid.at(index);
-        block.column += plane;
-        Sums sums = {static_cast<double>(block.rows * block.columns), 0.0, 0.0};
-        operation_.reduce(reduction, Pattern::uniform, block, coefficients, &sums.first, &sums.second);
-        return sums;
-    });
+    if (blocks > 1 && !can_sum_at_once(first_block, blocks)) {
+        const std::int64_t left = plan::split_tree(blocks);
+        const Sums a = reduce_channel(reduction, channel, coefficients, first_block, left);
+        return merge(operation_.sum_kind(reduction), a,
+                     reduce_channel(reduction, channel, coefficients, first_block + left, blocks - left));
+    }
+    Block block = passes_.geometry.grid.at(first_block);
+    const Block last = passes_.geometry.grid.at(first_block + blocks - 1);
+    block.rows = last.row + last.rows - block.row;
+    block.columns = last.column + last.columns - block.column;
+    block.column += channel * passes_.geometry.columns_per_channel;
+    double first[kBlocksAtOnce];
+    double second[kBlocksAtOnce];
+    operation_.reduce(reduction, Pattern::uniform, block, coefficients, first, second);
+    return merge_blocks(reduction, first_block, blocks, first, second);
+}
+
+void Steps::reduce_channels(int reduction, std::int64_t channel, std::int64_t channels,
+                            const Coefficients& coefficients, const ColumnSums& result) const {
+    const plan::Geometry& geometry = passes_.geometry;
+    const std::int64_t blocks = geometry.grid.count();
+    const std::int64_t at_once = can_sum_at_once(0, blocks) ? kBlocksAtOnce / blocks : 1;
+    for (std::int64_t i = 0; i < channels; i += at_once) {
+        const std::int64_t count = std::min(at_once, channels - i);
+        if (count == 1) {
+            const Sums sums = reduce_channel(reduction, channel + i, advance(coefficients, i), 0, blocks);
+            result.first[i] = sums.first;
+            result.second[i] = sums.second;
+            continue;
+        }
+        double first[kBlocksAtOnce];
+        double second[kBlocksAtOnce];
+        const std::int64_t width = geometry.columns_per_channel;
+        operation_.reduce(reduction, Pattern::planes, {0, geometry.rows, (channel + i) * width, count * width},
+                          advance(coefficients, i), first, second);
+        for (std::int64_t c = 0; c < count; ++c) {
+            const Sums sums = merge_blocks(reduction, 0, blocks, first + c * blocks, second + c * blocks);
+            result.first[i + c] = sums.first;
+            result.second[i + c] = sums.second;
+        }
+    }
 }
 
 void Steps::reduce_columns(int reduction, Pattern pattern, std::int64_t column, std::int64_t columns,

@@ -16,6 +16,10 @@ class Steps {
     Sums reduce_channel(int reduction, std::int64_t channel, const Coefficients& coefficients, std::int64_t first_block,
                         std::int64_t blocks) const;
 
+    // All blocks of each of some channels; `coefficients` starts at the first of them.
+    void reduce_channels(int reduction, std::int64_t channel, std::int64_t channels, const Coefficients& coefficients,
+                         const ColumnSums& result) const;
+
     // Likewise of columns [column, column + columns), for each column (periodic) or for each channel, whose whole
     // planes they are (planes); `coefficients` starts at the first of them.
     void reduce_columns(int reduction, Pattern pattern, std::int64_t column, std::int64_t columns,
@@ -39,6 +43,10 @@ class Steps {
     void apply_plane_rows(const RangeScratch& scratch, std::int64_t channel, const plan::Block& block) const;
 
   private:
+    // Whether kernels sum these blocks of a channel in one call.
+    bool can_sum_at_once(std::int64_t first_block, std::int64_t blocks) const;
+    Sums merge_blocks(int reduction, std::int64_t first_block, std::int64_t blocks, const double* first,
+                      const double* second) const;
     // From an element to the same one of the range that the same thread takes next; 0 if there is none.
     std::int64_t ahead(const RangeScratch& scratch) const;
     void expand(const RangeScratch& scratch) const;

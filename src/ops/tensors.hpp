@@ -71,9 +71,10 @@ inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern,
     const std::int64_t stride = passes.geometry.x_stride;
     const float* address = block_address(static_cast<const float*>(x), stride, block);
     if (pattern != Pattern::periodic) {
+        const plan::BlockGrid& grid = passes.geometry.grid;
         const std::int64_t channels = channels_of(passes.geometry, pattern, block);
-        passes.kernels.moments_uniform(address, block.rows, stride, block.columns / channels, channels,
-                                       course_of(passes, block), mean, m2);
+        passes.kernels.moments_uniform({address, block.rows, stride, block.columns / channels, grid.rows_per_block,
+                                        grid.columns_per_block, channels, course_of(passes, block), mean, m2});
     } else {
         passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.geometry.grid.rows_per_run,
                                         passes.read_rows(), mean, m2);

@@ -1,7 +1,8 @@
-// Kernels read in the order, and fetch ahead to where it suits a machine and the place of tensors: the bits are the
-// same.
+// Kernels read in the order, and fetch ahead to where it suits a machine and the place of tensors, and sum one block or
+// several: the bits are the same.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -91,6 +92,8 @@ std::vector<double> sums_of_planes(const kernels::KernelTable& table, Gate gate,
     kernels::GradientSums task = task_of(block, order, sums);
     task.columns = block.columns / channels;
     task.channels = channels;
+    task.block_rows = task.rows;
+    task.block_columns = task.columns;
     task.channel_bits = task.columns;
     task.by_images = order.by_images;
     if (order.prefetch) {
@@ -180,8 +183,8 @@ void check_moments_of_planes(const kernels::KernelTable& table) {
         const Block block(5, kChannels * columns);
         const auto moments_in = [&](const kernels::Course& course) {
             std::vector<double> moments(2 * kChannels, -1.0);
-            table.moments_uniform(block.x.data(), block.rows, block.columns, columns, kChannels, course, moments.data(),
-                                  moments.data() + kChannels);
+            table.moments_uniform({block.x.data(), block.rows, block.columns, columns, block.rows, columns, kChannels,
+                                   course, moments.data(), moments.data() + kChannels});
             return moments;
         };
         const std::vector<double> expected = moments_in({});
@@ -189,6 +192,87 @@ void check_moments_of_planes(const kernels::KernelTable& table) {
             const std::vector<double> moments = moments_in({block.rows, columns, 0, into_l1});
             INFO("columns ", columns, ", into L1 ", into_l1);
             CHECK(std::memcmp(moments.data(), expected.data(), moments.size() * sizeof(double)) == 0);
+        }
+    }
+}
+
+// Two channels of 5 rows of 1000 elements.
+struct Blocks {
+    std::int64_t rows;
+    std::int64_t columns;
+    std::int64_t count; // of a channel
+};
+constexpr Blocks kBlocks[] = {{5, 1000, 1}, {2, 1000, 3}, {1, 384, 15}};
+
+// Mean and M2 of each block: of all blocks at once, or block by block.
+std::vector<double> moments_of_blocks(const kernels::KernelTable& table, const Block& block, const Blocks& blocks,
+                                      bool at_once) {
+    constexpr std::int64_t kRowLength = 2000;
+    std::vector<double> moments(static_cast<std::size_t>(4 * blocks.count), -1.0);
+    double* mean = moments.data();
+    double* m2 = mean + 2 * blocks.count;
+    if (at_once) {
+        table.moments_uniform({block.x.data(), 5, kRowLength, 1000, blocks.rows, blocks.columns, 2, {}, mean, m2});
+        return moments;
+    }
+    for (std::int64_t channel = 0; channel < 2; ++channel) {
+        for (std::int64_t row = 0; row < 5; row += blocks.rows) {
+            for (std::int64_t column = 0; column < 1000; column += blocks.columns) {
+                const std::int64_t rows = std::min(blocks.rows, 5 - row);
+                const std::int64_t columns = std::min(blocks.columns, 1000 - column);
+                const float* x = block.x.data() + row * kRowLength + channel * 1000 + column;
+                table.moments_uniform({x, rows, kRowLength, columns, rows, columns, 1, {}, mean++, m2++});
+            }
+        }
+    }
+    return moments;
+}
+
+// The same of gradients: the sums of each block.
+std::vector<double> sums_of_blocks(const kernels::KernelTable& table, Gate gate, const Block& block,
+                                   const Blocks& blocks, bool at_once) {
+    std::vector<double> sums(static_cast<std::size_t>(4 * blocks.count), -1.0);
+    kernels::GradientSums task = task_of(block, {false, RowsInOrder::no}, sums);
+    task.channel_bits = 1000;
+    task.rows = 5;
+    task.columns = 1000;
+    task.channels = 2;
+    task.block_rows = blocks.rows;
+    task.block_columns = blocks.columns;
+    if (at_once) {
+        table.gradient_sums_uniform[static_cast<int>(gate)](task);
+        return sums;
+    }
+    kernels::GradientSums one = task;
+    one.channels = 1;
+    for (std::int64_t channel = 0; channel < 2; ++channel) {
+        for (std::int64_t row = 0; row < 5; row += blocks.rows) {
+            for (std::int64_t column = 0; column < 1000; column += blocks.columns) {
+                const std::int64_t first = channel * 1000 + column;
+                one.rows = one.block_rows = std::min(blocks.rows, 5 - row);
+                one.columns = one.block_columns = std::min(blocks.columns, 1000 - column);
+                one.x = task.x + row * task.x_stride + first;
+                one.dy = task.dy + row * task.dy_stride + first;
+                one.mask = task.mask + row * task.mask_stride;
+                one.mask_bit = first;
+                table.gradient_sums_uniform[static_cast<int>(gate)](one);
+                ++one.sum_dy;
+                ++one.sum_dy_centered_x;
+            }
+        }
+    }
+    return sums;
+}
+
+void check_blocks(const kernels::KernelTable& table) {
+    const Block block(5, 2000);
+    for (const Blocks& blocks : kBlocks) {
+        INFO("blocks of ", blocks.rows, " rows of ", blocks.columns);
+        CHECK(moments_of_blocks(table, block, blocks, true) == moments_of_blocks(table, block, blocks, false));
+        for (int gate = 0; gate < kernels::kGates; ++gate) {
+            INFO("gate ", gate);
+            CHECK(sums_of_blocks(table, static_cast<Gate>(gate), block, blocks, true) ==
+                  sums_of_blocks(table, static_cast<Gate>(gate), block, blocks, false));
         }
     }
 }
@@ -208,6 +292,7 @@ TEST_CASE("moments and gradients have the same sums in every order of reading, w
         check_planes(*table);
         check_moments(*table);
         check_moments_of_planes(*table);
+        check_blocks(*table);
     }
 }
 
