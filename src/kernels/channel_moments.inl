@@ -153,19 +153,33 @@ BNORM_INLINE std::int64_t moments_of_blocks(const PlaneMoments& task, const Rows
     return blocks;
 }
 
-BNORM_KERNEL void moments_uniform(const PlaneMoments& arguments) {
+BNORM_RARE void moments_of_all_blocks(const PlaneMoments& arguments) {
     const PlaneMoments task = arguments;
     const Rows first = {task.x, task.rows, task.row_stride, task.columns};
     const Samples samples =
         samples_of({task.x, task.rows < task.block_rows ? task.rows : task.block_rows, task.row_stride,
                     task.columns < task.block_columns ? task.columns : task.block_columns});
-    std::int64_t channel = moments_of_small_channels(task, first, samples);
-    double* mean = task.mean + channel;
-    double* m2 = task.m2 + channel;
-    for (; channel < task.channels; ++channel) {
+    double* mean = task.mean;
+    double* m2 = task.m2;
+    for (std::int64_t channel = 0; channel < task.channels; ++channel) {
         const std::int64_t blocks = moments_of_blocks(task, channel_of(first, channel), samples, mean, m2);
         mean += blocks;
         m2 += blocks;
+    }
+}
+
+BNORM_KERNEL void moments_uniform(const PlaneMoments& arguments) {
+    if (arguments.rows > arguments.block_rows || arguments.columns > arguments.block_columns) {
+        moments_of_all_blocks(arguments);
+        return;
+    }
+    const PlaneMoments task = arguments;
+    const Rows first = {task.x, task.rows, task.row_stride, task.columns};
+    const Samples samples = samples_of(first);
+    for (std::int64_t channel = moments_of_small_channels(task, first, samples); channel < task.channels; ++channel) {
+        const Moments moments = moments_of_channel(channel_of(first, channel), samples, task.course);
+        task.mean[channel] = moments.mean;
+        task.m2[channel] = moments.m2;
     }
 }
 

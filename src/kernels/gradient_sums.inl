@@ -178,6 +178,26 @@ BNORM_INLINE GradientRow first_row_of(const GradientSums& task, std::int64_t cha
 template <Gate kGate, class Into>
 BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
     const GradientSums task = arguments;
+    for (std::int64_t channel = 0; channel < task.channels; ++channel) {
+        const GradientRow first = first_row_of<kGate>(task, channel);
+        const GateParameters parameters = gate_parameters<kGate, Pattern::uniform>(task, channel);
+        LaneGradients sums;
+        clear(sums.dy);
+        clear(sums.products);
+        auto ahead = gradients_ahead<Into>(task, first);
+        for (std::int64_t r = 0; r < task.rows; ++r) {
+            sum_gradient_row<kGate>(rows_on(task, first, r), task.columns, parameters, sums, ahead);
+        }
+        task.sum_dy[channel] = sum_lanes(sums.dy);
+        task.sum_dy_centered_x[channel] = sum_lanes(sums.products);
+    }
+}
+
+// The same of several blocks of each channel. Apart: with these loops around them, sums of a single row beside a mask
+// took up to 1.3 times as long (GCC 12 keeps less of them in registers).
+template <Gate kGate, class Into>
+BNORM_RARE void sum_gradients_of_blocks(const GradientSums& arguments) {
+    const GradientSums task = arguments;
     double* sum_dy = task.sum_dy;
     double* sum_dy_centered_x = task.sum_dy_centered_x;
     for (std::int64_t channel = 0; channel < task.channels; ++channel) {
@@ -189,12 +209,12 @@ BNORM_RARE void sum_gradients_of_channels(const GradientSums& arguments) {
             for (std::int64_t column = 0; column < task.columns; column += task.block_columns) {
                 const std::int64_t rest = task.columns - column;
                 const std::int64_t columns = rest < task.block_columns ? rest : task.block_columns;
+                const GradientRow top = at_column<kGate>(first, column);
                 LaneGradients sums;
                 clear(sums.dy);
                 clear(sums.products);
                 for (std::int64_t r = row; r < end; ++r) {
-                    sum_gradient_row<kGate>(at_column<kGate>(rows_on(task, first, r), column), columns, parameters,
-                                            sums, ahead);
+                    sum_gradient_row<kGate>(rows_on(task, top, r), columns, parameters, sums, ahead);
                 }
                 *sum_dy++ = sum_lanes(sums.dy);
                 *sum_dy_centered_x++ = sum_lanes(sums.products);
@@ -809,6 +829,8 @@ template <Gate kGate, class Into>
 BNORM_INLINE void sum_planes(const GradientSums& task) {
     if (task.columns <= kShortPlane) {
         sum_gradients_of_short_planes<kGate, Into>(task);
+    } else if (task.rows > task.block_rows || task.columns > task.block_columns) {
+        sum_gradients_of_blocks<kGate, Into>(task);
     } else {
         sum_gradients_of_channels<kGate, Into>(task);
     }
