@@ -28,7 +28,7 @@ plan::Workload workload_of(const bnorm_problem& problem) {
 
 plan::Machine machine_of(int threads) {
     const runtime::CacheSizes& caches = runtime::cache_sizes();
-    return {threads, caches.l2, caches.last_level, caches.for_stores, caches.past_l2, caches.wide_l1};
+    return {threads, caches.l2, caches.last_level, caches.for_stores, caches.past_l2, caches.fast_caches};
 }
 
 bnorm_problem without_pointers(const bnorm_problem& problem) {

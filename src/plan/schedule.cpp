@@ -302,10 +302,10 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     }
 }
 
-// What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth where L1 is
-// not wide, and so is what a core fetches from a distant last level while it stores past all caches.
+// What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth where
+// caches are not fast, and so is what a core fetches from a distant last level while it stores past all caches.
 std::int64_t slab_limit(const Geometry& geometry, const Schedule& schedule, const Machine& machine) {
-    const bool small = schedule.prefetch ? machine.past_l2 : has_short_planes(geometry) && !machine.wide_l1;
+    const bool small = schedule.prefetch ? machine.past_l2 : has_short_planes(geometry) && !machine.fast_caches;
     return machine.l2_bytes / (small ? 8 : 2);
 }
 
@@ -375,7 +375,7 @@ bool l2_holds_two_slabs(const Geometry& geometry, const Workload& workload, cons
 // ahead of it. Other rows are as fast, and in L2 faster, in panels.
 bool reads_whole_rows(const Geometry& geometry, const Machine& machine) {
     constexpr std::int64_t kElementsApart = 256;
-    return machine.wide_l1 && geometry.kind == MatrixKind::columns && geometry.x_stride % kElementsApart == 0;
+    return machine.fast_caches && geometry.kind == MatrixKind::columns && geometry.x_stride % kElementsApart == 0;
 }
 
 bool is_forward_with_residual(const Workload& workload) {
@@ -384,8 +384,8 @@ bool is_forward_with_residual(const Workload& workload) {
 
 // Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it
 // holds all that is moved. Gradients of planes whose slabs are fetched one ahead while outputs are stored past L2 are
-// found there by the sums longer than that: asking again took a tenth of all time. So are planes on machines with a
-// wide L1, but for what one core reads beside a residual, which drives them out.
+// found there by the sums longer than that: asking again took a tenth of all time. So are planes where caches are
+// fast, but for what one core reads beside a residual, which drives them out.
 bool comes_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads,
                        std::int64_t bytes, std::int64_t cached_bytes) {
     const std::int64_t most = machine.last_level_bytes * 2 / 3;
@@ -398,7 +398,7 @@ bool comes_from_memory(const Geometry& geometry, const Workload& workload, const
         l2_holds_two_slabs(geometry, workload, machine)) {
         return cached_bytes > most;
     }
-    if (geometry.kind == MatrixKind::planes && machine.wide_l1) {
+    if (geometry.kind == MatrixKind::planes && machine.fast_caches) {
         return cached_bytes > machine.last_level_bytes / (threads == 1 && is_forward_with_residual(workload) ? 3 : 2);
     }
     return cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
@@ -410,7 +410,7 @@ constexpr std::int64_t kLongestRowPastCache = 256;
 // Shorter rows were as fast in panels.
 bool sums_in_order(const Geometry& geometry, const Machine& machine) {
     constexpr std::int64_t kShortestRow = 128;
-    return machine.wide_l1 && geometry.kind == MatrixKind::columns && geometry.row_length >= kShortestRow;
+    return machine.fast_caches && geometry.kind == MatrixKind::columns && geometry.row_length >= kShortestRow;
 }
 
 // Not longer rows, nor short planes without a mask, which a thread is done with sooner than they come.
@@ -419,7 +419,7 @@ bool fetches_into_l1(const Geometry& geometry, const Workload& workload, const M
     const bool gains = geometry.kind == MatrixKind::columns
                            ? geometry.row_length <= kLongestRow
                            : geometry.columns_per_channel > kLongestPlaneTogether || workload.streams > 3;
-    return machine.wide_l1 && gains;
+    return machine.fast_caches && gains;
 }
 
 // Where slabs are of several channels, each image has a run of them in memory, which comes faster than as many planes;
@@ -428,17 +428,17 @@ bool sums_by_images(const Geometry& geometry, const Workload& workload, const Ma
     constexpr std::int64_t kFewestChannels = 4;
     const bool whole_planes = geometry.grid.column_blocks() == 1 && !has_short_planes(geometry);
     const bool gains = threads == 1 || geometry.columns_per_channel <= kLongestPlaneTogether;
-    return machine.wide_l1 && geometry.kind == MatrixKind::planes && geometry.rows > 1 && whole_planes && gains &&
+    return machine.fast_caches && geometry.kind == MatrixKind::planes && geometry.rows > 1 && whole_planes && gains &&
            workload.cached_tensors > 1 && kFewestChannels * channel_bytes(geometry, workload) <= machine.l2_bytes / 2;
 }
 
 // Whether it matters if a tensor that fits the cache is in it. Hardware follows planes that one image has of each
-// channel by itself, and short ones come no faster by being asked for, but where L1 is wide. Finding out takes a tenth
-// of a microsecond.
+// channel by itself, and short ones come no faster by being asked for, but where caches are fast. Finding out takes a
+// tenth of a microsecond.
 bool probes_caches(const Geometry& geometry, const Workload& workload, const Machine& machine,
                    const Schedule& schedule) {
     constexpr std::int64_t kLeastBytes = 256 * kKibi;
-    const bool no_faster = has_short_planes(geometry) && !machine.wide_l1;
+    const bool no_faster = has_short_planes(geometry) && !machine.fast_caches;
     const bool follows = geometry.kind == MatrixKind::planes && (geometry.rows == 1 || no_faster);
     return workload.reductions > 0 && !schedule.from_memory && !follows &&
            geometry.elements() * kElementBytes >= kLeastBytes;
@@ -447,14 +447,14 @@ bool probes_caches(const Geometry& geometry, const Workload& workload, const Mac
 // Whether the next slab is fetched while one is applied. Hardware follows long planes through the last-level cache by
 // itself, but not many short ones. Where outputs are stored past L2, backward is faster so, too, and forward of long
 // planes; not with a residual, which is not fetched then. Nowhere there if L2 does not hold two slabs: the next one
-// would drive out what is left of this one. Where L1 is wide, sums of long planes ask early enough for what is in
+// would drive out what is left of this one. Where caches are fast, sums of long planes ask early enough for what is in
 // memory themselves; beside a residual nothing is fetched then, if slabs are of several channels.
 bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                        const Machine& machine, std::int64_t cached_bytes) {
     if (machine.past_l2 && !l2_holds_two_slabs(geometry, workload, machine)) {
         return false;
     }
-    if (geometry.kind == MatrixKind::planes && machine.wide_l1) {
+    if (geometry.kind == MatrixKind::planes && machine.fast_caches) {
         const bool follows = is_forward_with_residual(workload) &&
                              geometry.columns_per_channel > kLongestPlaneTogether &&
                              channel_bytes(geometry, workload) <= machine.l2_bytes / 4;
@@ -513,11 +513,11 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
 // mask that they write; and so must all where one thread is done sooner.
 int threads_of_ranges(const Geometry& geometry, const Workload& workload, const Machine& machine, std::int64_t bytes) {
     const bool shares_lines = geometry.x_stride % kLanes != 0 || geometry.y_stride % kLanes != 0;
-    const bool measured = machine.past_l2 || machine.wide_l1;
+    const bool measured = machine.past_l2 || machine.fast_caches;
     if (!measured || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines) {
         return 1;
     }
-    const bool more = is_forward_with_residual(workload) || machine.wide_l1;
+    const bool more = is_forward_with_residual(workload) || machine.fast_caches;
     const std::int64_t useful = bytes / ((more ? 4 : 2) * kBytesPerThread);
     const std::int64_t most =
         std::min<std::int64_t>(geometry.row_length / kElementsForRow / geometry.rows, machine.threads);
@@ -559,7 +559,7 @@ void schedule_columns(const Geometry& geometry, const Workload& workload, Schedu
 // columns, and twice of what only is elementwise, before another one helps; sums of planes take longer. On AMD's from
 // Zen 5 on, which are twice as fast from L2, three or four times as much of all.
 std::int64_t bytes_per_thread(const Geometry& geometry, const Workload& workload, const Machine& machine) {
-    if (machine.wide_l1) {
+    if (machine.fast_caches) {
         return (geometry.kind == MatrixKind::planes && workload.reductions > 0 ? 3 : 4) * kBytesPerThread;
     }
     if (!machine.past_l2) {
@@ -596,7 +596,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.sums_in_order = sums_in_order(geometry, machine);
     schedule.sums_by_images = sums_by_images(geometry, workload, machine, schedule.threads);
     schedule.into_l1 = fetches_into_l1(geometry, workload, machine);
-    schedule.fetches_outputs = workload.streams == 2 || !machine.wide_l1; // with a residual, 0.90 to 0.97 there
+    schedule.fetches_outputs = workload.streams == 2 || !machine.fast_caches; // with a residual, 0.90 to 0.97 there
     schedule.sums_in_order_past_cache = geometry.row_length <= kLongestRowPastCache;
     schedule.probes = probes_caches(geometry, workload, machine, schedule);
     schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time

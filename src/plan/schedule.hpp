@@ -30,7 +30,7 @@ struct Machine {
     std::int64_t last_level_bytes;
     std::int64_t store_bytes; // of it: up to which outputs that are soon written again stay there
     bool past_l2 = false;     // whether outputs that are not soon written again are best stored past all caches
-    bool wide_l1 = false;     // whether L1 keeps up with sums that are kept there, and with what is fetched into it
+    bool fast_caches = false; // whether caches are as fast as AMD's are from Zen 5 on, where such plans were measured
 };
 
 enum class Strategy { by_channels, by_parts };

@@ -108,7 +108,7 @@ CacheSizes detect_cache_sizes() {
     sizes = read_cache_sizes(kLeafOfAmd);
     if (sizes.l2 > 0) {
         sizes.past_l2 = false;
-        sizes.wide_l1 = family() >= kFamilyOfZen5;
+        sizes.fast_caches = family() >= kFamilyOfZen5;
         return sizes;
     }
     return {std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20, false, false};

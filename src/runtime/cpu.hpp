@@ -19,7 +19,7 @@ struct CacheSizes {
     std::int64_t last_level; // bytes, shared: what a few cores can expect to find in it
     std::int64_t for_stores; // bytes, shared: up to which what they write again and again stays in it
     bool past_l2;            // whether what is not written again soon is best stored past all caches, if not in L2
-    bool wide_l1;            // whether a core loads and stores 64 bytes each cycle, as AMD's do from Zen 5 on
+    bool fast_caches;        // whether L1 and L2 deliver twice what they did before, as AMD's do from Zen 5 on
 };
 
 // From what the CPU tells; where it does not, sizes that are common.

@@ -81,10 +81,10 @@ constexpr Machine machine(int threads) {
     return {threads, std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20};
 }
 
-// One whose L1 keeps up with sums that are kept there, if `wide`.
-constexpr Machine wide_machine(int threads, bool wide) {
+// One with caches as AMD's from Zen 5 on, if `fast`.
+constexpr Machine fast_machine(int threads, bool fast) {
     Machine result = machine(threads);
-    result.wide_l1 = wide;
+    result.fast_caches = fast;
     return result;
 }
 
@@ -313,17 +313,17 @@ TEST_CASE("small tensors are one thread's, larger ones where cores are far from 
     CHECK(threads(kTraining, BNORM_NHWC, 512, true) == 2);
     CHECK(threads(kBackwardSaved, BNORM_NHWC, 416, true) == 1);
     CHECK(threads(kBackwardSaved, BNORM_NHWC, 448, true) == 2);
-    const auto threads_of_wide = [](const Workload& workload, bnorm_layout layout, std::int64_t channels) {
-        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, wide_machine(2, true)).threads;
+    const auto threads_of_fast = [](const Workload& workload, bnorm_layout layout, std::int64_t channels) {
+        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, fast_machine(2, true)).threads;
     };
     // A mebibyte in all, with the sums of planes three quarters.
-    CHECK(threads_of_wide(kTraining, BNORM_NHWC, 656) == 1);
-    CHECK(threads_of_wide(kTraining, BNORM_NHWC, 672) == 2);
-    CHECK(threads_of_wide(kBackwardSaved, BNORM_NHWC, 432) == 1);
-    CHECK(threads_of_wide(kBackwardSaved, BNORM_NHWC, 448) == 2);
-    CHECK(threads_of_wide(kInference, BNORM_NCHW, 656) == 1);
-    CHECK(threads_of_wide(kTraining, BNORM_NCHW, 496) == 1);
-    CHECK(threads_of_wide(kTraining, BNORM_NCHW, 512) == 2);
+    CHECK(threads_of_fast(kTraining, BNORM_NHWC, 656) == 1);
+    CHECK(threads_of_fast(kTraining, BNORM_NHWC, 672) == 2);
+    CHECK(threads_of_fast(kBackwardSaved, BNORM_NHWC, 432) == 1);
+    CHECK(threads_of_fast(kBackwardSaved, BNORM_NHWC, 448) == 2);
+    CHECK(threads_of_fast(kInference, BNORM_NCHW, 656) == 1);
+    CHECK(threads_of_fast(kTraining, BNORM_NCHW, 496) == 1);
+    CHECK(threads_of_fast(kTraining, BNORM_NCHW, 512) == 2);
 }
 
 TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth of L2") {
@@ -393,7 +393,7 @@ TEST_CASE("columns count as from memory by all that an operation moves, planes b
 }
 
 // Planes of one image follow each other, and hardware follows them; short planes come no faster by being fetched
-// ahead, but where L1 is wide.
+// ahead, but where caches are fast.
 TEST_CASE("executions find out where tensors are that would fit the last-level cache, if it matters") {
     const auto probes = [](const Shape& shape, const Workload& workload) {
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, machine(1)).probes;
@@ -407,13 +407,13 @@ TEST_CASE("executions find out where tensors are that would fit the last-level c
     CHECK(!probes({BNORM_NCHW, 1, 1024, 784}, kTraining));
     CHECK(!probes({BNORM_NCHW, 8, 2048, 49}, kTraining));
     const Geometry short_planes = geometry_of({BNORM_NCHW, 8, 2048, 49});
-    CHECK(make_schedule(short_planes, kTraining, wide_machine(1, true)).probes);
+    CHECK(make_schedule(short_planes, kTraining, fast_machine(1, true)).probes);
 }
 
 TEST_CASE("gradients of columns are summed in the order of memory past the cache, where it pays in caches, too") {
     const auto schedule = [](bnorm_layout layout, std::int64_t channels, bool pays) {
         return make_schedule(geometry_of({layout, 8, channels, 196}, BNORM_BACKWARD), kBackwardSaved,
-                             wide_machine(1, pays));
+                             fast_machine(1, pays));
     };
     for (const std::int64_t channels : {std::int64_t{64}, std::int64_t{128}, std::int64_t{256}, std::int64_t{512}}) {
         CHECK(!schedule(BNORM_NHWC, channels, false).sums_in_order);
@@ -426,9 +426,9 @@ TEST_CASE("gradients of columns are summed in the order of memory past the cache
 }
 
 TEST_CASE("there whole rows are read where panels would share sets of L1, and come from more of the last-level cache") {
-    const auto schedule = [](std::int64_t batch, std::int64_t channels, bool wide,
+    const auto schedule = [](std::int64_t batch, std::int64_t channels, bool fast,
                              const Workload& workload = kTraining) {
-        return make_schedule(geometry_of({BNORM_NHWC, batch, channels, 784}), workload, wide_machine(1, wide));
+        return make_schedule(geometry_of({BNORM_NHWC, batch, channels, 784}), workload, fast_machine(1, fast));
     };
     CHECK(schedule(1, 256, true).reads_whole_rows);
     CHECK(schedule(1, 512, true).reads_whole_rows);
@@ -448,7 +448,7 @@ TEST_CASE("there planes come from memory beyond half of the last-level cache, a 
     const auto schedule = [](std::int64_t batch, std::int64_t channels, std::int64_t plane, const Workload& workload,
                              int threads = 1) {
         return make_schedule(geometry_of({BNORM_NCHW, batch, channels, plane}, operation_of(workload)), workload,
-                             wide_machine(threads, true));
+                             fast_machine(threads, true));
     };
     CHECK(!schedule(8, 512, 1024, kTraining).from_memory);
     CHECK(schedule(8, 513, 1024, kTraining).from_memory);
@@ -459,8 +459,8 @@ TEST_CASE("there planes come from memory beyond half of the last-level cache, a 
     CHECK(!schedule(8, 352, 1024, kTrainingResidual, 2).from_memory);
 
     // Slabs are of half of L2, of an eighth elsewhere if planes are short.
-    const auto slab_of_7x7 = [&](bool wide) {
-        return make_schedule(geometry_of({BNORM_NCHW, 32, 512, 49}), kTraining, wide_machine(1, wide))
+    const auto slab_of_7x7 = [&](bool fast) {
+        return make_schedule(geometry_of({BNORM_NCHW, 32, 512, 49}), kTraining, fast_machine(1, fast))
             .channels_per_item;
     };
     CHECK(slab_of_7x7(true) > 2 * slab_of_7x7(false));
@@ -479,9 +479,9 @@ TEST_CASE("there planes come from memory beyond half of the last-level cache, a 
 
 TEST_CASE("there gradients of planes in memory are summed image by image, in slabs of at least four channels") {
     const auto by_images = [](std::int64_t batch, std::int64_t plane, const Workload& workload = kBackwardSaved,
-                              int threads = 1, bool wide = true) {
+                              int threads = 1, bool fast = true) {
         return make_schedule(geometry_of({BNORM_NCHW, batch, 2048, plane}, operation_of(workload)), workload,
-                             wide_machine(threads, wide))
+                             fast_machine(threads, fast))
             .sums_by_images;
     };
     CHECK(by_images(32, 196));
@@ -499,8 +499,8 @@ TEST_CASE("there gradients of planes in memory are summed image by image, in sla
 }
 
 TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short ones if they have a mask") {
-    const auto into_l1 = [](std::int64_t plane, const Workload& workload, bool wide) { // of planes
-        return make_schedule(geometry_of({BNORM_NCHW, 32, 512, plane}, BNORM_BACKWARD), workload, wide_machine(1, wide))
+    const auto into_l1 = [](std::int64_t plane, const Workload& workload, bool fast) { // of planes
+        return make_schedule(geometry_of({BNORM_NCHW, 32, 512, plane}, BNORM_BACKWARD), workload, fast_machine(1, fast))
             .into_l1;
     };
     CHECK(into_l1(784, kBackwardSaved, true));
@@ -508,15 +508,15 @@ TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short
     CHECK(!into_l1(196, kBackwardSaved, true));
     CHECK(into_l1(196, kBackwardResidual, true));
     const auto columns_into_l1 = [](std::int64_t channels) {
-        return make_schedule(geometry_of({BNORM_NHWC, 32, channels, 784}), kTraining, wide_machine(1, true)).into_l1;
+        return make_schedule(geometry_of({BNORM_NHWC, 32, channels, 784}), kTraining, fast_machine(1, true)).into_l1;
     };
     CHECK(columns_into_l1(256));
     CHECK(!columns_into_l1(512));
 }
 
 TEST_CASE("there outputs that are in memory are fetched if nothing is added to them") {
-    const auto fetches = [](const Workload& workload, bool wide) {
-        return make_schedule(geometry_of({BNORM_NHWC, 1, 256, 784}), workload, wide_machine(1, wide)).fetches_outputs;
+    const auto fetches = [](const Workload& workload, bool fast) {
+        return make_schedule(geometry_of({BNORM_NHWC, 1, 256, 784}), workload, fast_machine(1, fast)).fetches_outputs;
     };
     CHECK(fetches(kTraining, true));
     CHECK(!fetches(kTrainingResidual, true));
@@ -596,7 +596,7 @@ TEST_CASE("there they take ranges of channels where rows are few and begin at ca
 
 TEST_CASE("and where a core is as fast, but of half a mebibyte a thread") {
     const auto schedule = [](const Shape& shape, const Workload& workload) {
-        return make_schedule(geometry_of(shape, operation_of(workload)), workload, wide_machine(64, true));
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(64, true));
     };
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved).strategy == Strategy::by_channels);
     CHECK(schedule({BNORM_NHWC, 1, 2048, 49}, kBackwardSaved).threads == 2);
