@@ -15,7 +15,7 @@ constexpr std::int64_t kBlocksAtOnce = 64;
 
 } // namespace
 
-// Long planes' that are a rectangle.
+// Blocks of long planes, together a rectangle.
 bool Steps::can_sum_at_once(std::int64_t first_block, std::int64_t blocks) const {
     const std::int64_t of_row = passes_.geometry.grid.column_blocks();
     return blocks <= kBlocksAtOnce && passes_.geometry.columns_per_channel >= plan::kMinLongPlane &&
