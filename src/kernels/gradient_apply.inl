@@ -211,8 +211,8 @@ BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::i
     }
 }
 
-// Rows of so many vectors that all their parameters stay in registers. Hardware fetches dy and x, but not beside a
-// mask.
+// Rows of so many vectors that all their parameters stay in registers. Hardware fetches dy and x, but not behind
+// a gate.
 template <class Variant>
 BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
     GradientApplyParameters parameters[kTogether];
@@ -226,7 +226,7 @@ BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
         const FetchBothStreamed<Variant> fetch = {task, row};
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kTogether; ++v) {
-            if (is_mask_gate(Variant::gate)) {
+            if (Variant::gate != Gate::none) {
                 fetch(v * kWidth);
             }
             outputs[v] = gradient_apply_output<Variant, true>(

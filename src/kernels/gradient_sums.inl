@@ -555,11 +555,12 @@ BNORM_RARE std::int64_t sum_panels(const GradientSums& arguments) {
 }
 
 // Rows of a single panel that follow each other, in the order of memory: hardware fetches them sooner than any
-// prefetch, but from memory not beside a mask. Two rows in turns already take twice as long.
+// prefetch, but from memory not behind a gate, which decides what of dy is loaded. Two rows in turns already take twice
+// as long.
 template <Gate kGate>
 BNORM_RARE std::int64_t sum_short_rows(const GradientSums& arguments) {
     const GradientSums task = arguments;
-    if (is_mask_gate(kGate) && task.prefetch) {
+    if (kGate != Gate::none && task.prefetch) {
         sum_panel<kGate, Fetched::in_order>(task, 0);
     } else {
         sum_panel<kGate, Fetched::by_hardware>(task, 0);
