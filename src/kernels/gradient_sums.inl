@@ -98,6 +98,9 @@ BNORM_INLINE void add_group(LaneGradients& sums, std::int64_t lane, const F32Sum
     add_widened(sums.products, lane, group.s2);
 }
 
+// How far ahead planes of dy and x are fetched into L1, from memory or where they are on their way to L2 already.
+constexpr std::int64_t kPlanesAheadInL1 = 1024;
+
 template <class Into>
 struct GradientRowsAhead {
     RowsAhead<Into> dy;
@@ -231,12 +234,9 @@ constexpr std::int64_t kChannelsByImages = 64;
 // The plane that is fetched while another is summed: so many further on in an image, or in the next one.
 class PlaneAhead {
   public:
-    // As far as IntoL1 of planes that are summed channel by channel.
-    static constexpr std::int64_t kElements = 1024;
-
     PlaneAhead(const GradientSums& task, std::int64_t channels)
-        : task_(task), channels_(channels), image_((kElements + task.columns - 1) / task.columns / channels),
-          channel_((kElements + task.columns - 1) / task.columns % channels) {}
+        : task_(task), channels_(channels), image_((kPlanesAheadInL1 + task.columns - 1) / task.columns / channels),
+          channel_((kPlanesAheadInL1 + task.columns - 1) / task.columns % channels) {}
 
     // `first` is that of the channels in the first image.
     BNORM_MEMBER void start(const GradientRow& first) {
@@ -846,7 +846,7 @@ BNORM_KERNEL void gradient_sums_uniform(const GradientSums& arguments) {
     } else if (arguments.course.planes == 0) {
         sum_planes<kGate, Nowhere>(arguments);
     } else if (arguments.course.into_l1) {
-        sum_planes<kGate, IntoL1<1024>>(arguments);
+        sum_planes<kGate, IntoL1<kPlanesAheadInL1>>(arguments);
     } else {
         sum_planes<kGate, IntoL2>(arguments);
     }

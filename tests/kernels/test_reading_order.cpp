@@ -204,6 +204,18 @@ struct Blocks {
 };
 constexpr Blocks kBlocks[] = {{5, 1000, 1}, {2, 1000, 3}, {1, 384, 15}};
 
+// visit(row, rows, column, columns) of each, those of the first channel first.
+template <class Visit>
+void for_each_block(const Blocks& blocks, const Visit& visit) {
+    for (std::int64_t first = 0; first < 2000; first += 1000) {
+        for (std::int64_t row = 0; row < 5; row += blocks.rows) {
+            for (std::int64_t column = 0; column < 1000; column += blocks.columns) {
+                visit(row, std::min(blocks.rows, 5 - row), first + column, std::min(blocks.columns, 1000 - column));
+            }
+        }
+    }
+}
+
 // Mean and M2 of each block: of all blocks at once, or block by block.
 std::vector<double> moments_of_blocks(const kernels::KernelTable& table, const Block& block, const Blocks& blocks,
                                       bool at_once) {
@@ -215,16 +227,10 @@ std::vector<double> moments_of_blocks(const kernels::KernelTable& table, const B
         table.moments_uniform({block.x.data(), 5, kRowLength, 1000, blocks.rows, blocks.columns, 2, {}, mean, m2});
         return moments;
     }
-    for (std::int64_t channel = 0; channel < 2; ++channel) {
-        for (std::int64_t row = 0; row < 5; row += blocks.rows) {
-            for (std::int64_t column = 0; column < 1000; column += blocks.columns) {
-                const std::int64_t rows = std::min(blocks.rows, 5 - row);
-                const std::int64_t columns = std::min(blocks.columns, 1000 - column);
-                const float* x = block.x.data() + row * kRowLength + channel * 1000 + column;
-                table.moments_uniform({x, rows, kRowLength, columns, rows, columns, 1, {}, mean++, m2++});
-            }
-        }
-    }
+    for_each_block(blocks, [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
+        const float* x = block.x.data() + row * kRowLength + column;
+        table.moments_uniform({x, rows, kRowLength, columns, rows, columns, 1, {}, mean++, m2++});
+    });
     return moments;
 }
 
@@ -245,22 +251,17 @@ std::vector<double> sums_of_blocks(const kernels::KernelTable& table, Gate gate,
     }
     kernels::GradientSums one = task;
     one.channels = 1;
-    for (std::int64_t channel = 0; channel < 2; ++channel) {
-        for (std::int64_t row = 0; row < 5; row += blocks.rows) {
-            for (std::int64_t column = 0; column < 1000; column += blocks.columns) {
-                const std::int64_t first = channel * 1000 + column;
-                one.rows = one.block_rows = std::min(blocks.rows, 5 - row);
-                one.columns = one.block_columns = std::min(blocks.columns, 1000 - column);
-                one.x = task.x + row * task.x_stride + first;
-                one.dy = task.dy + row * task.dy_stride + first;
-                one.mask = task.mask + row * task.mask_stride;
-                one.mask_bit = first;
-                table.gradient_sums_uniform[static_cast<int>(gate)](one);
-                ++one.sum_dy;
-                ++one.sum_dy_centered_x;
-            }
-        }
-    }
+    for_each_block(blocks, [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
+        one.rows = one.block_rows = rows;
+        one.columns = one.block_columns = columns;
+        one.x = task.x + row * task.x_stride + column;
+        one.dy = task.dy + row * task.dy_stride + column;
+        one.mask = task.mask + row * task.mask_stride;
+        one.mask_bit = column;
+        table.gradient_sums_uniform[static_cast<int>(gate)](one);
+        ++one.sum_dy;
+        ++one.sum_dy_centered_x;
+    });
     return sums;
 }
 

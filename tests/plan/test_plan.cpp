@@ -297,33 +297,34 @@ TEST_CASE("there inference writes past the caches sooner on one thread, in NHWC,
 }
 
 TEST_CASE("small tensors are one thread's, larger ones where cores are far from each other or fast") {
-    const auto threads = [](const Workload& workload, bnorm_layout layout, std::int64_t channels, bool past_l2) {
-        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, large_machine(2, past_l2)).threads;
+    const auto threads = [](const Workload& workload, bnorm_layout layout, std::int64_t channels,
+                            const Machine& machine) {
+        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, machine).threads;
     };
+    const Machine near = large_machine(2, false);
+    const Machine far = large_machine(2, true);
+    const Machine fast = fast_machine(2, true);
     for (const bnorm_layout layout : {BNORM_NCHW, BNORM_NHWC}) {
-        CHECK(threads(kTraining, layout, 128, false) == 1);
-        CHECK(threads(kTraining, layout, 256, false) == 2);
-        CHECK(threads(kInference, layout, 256, false) == 2);
-        CHECK(threads(kInference, layout, 256, true) == 1);
-        CHECK(threads(kInference, layout, 1024, true) == 2);
+        CHECK(threads(kTraining, layout, 128, near) == 1);
+        CHECK(threads(kTraining, layout, 256, near) == 2);
+        CHECK(threads(kInference, layout, 256, near) == 2);
+        CHECK(threads(kInference, layout, 256, far) == 1);
+        CHECK(threads(kInference, layout, 1024, far) == 2);
     }
-    CHECK(threads(kTraining, BNORM_NCHW, 256, true) == 2);
-    CHECK(threads(kInference, BNORM_NCHW, 512, true) == 2);
-    CHECK(threads(kTraining, BNORM_NHWC, 448, true) == 1);
-    CHECK(threads(kTraining, BNORM_NHWC, 512, true) == 2);
-    CHECK(threads(kBackwardSaved, BNORM_NHWC, 416, true) == 1);
-    CHECK(threads(kBackwardSaved, BNORM_NHWC, 448, true) == 2);
-    const auto threads_of_fast = [](const Workload& workload, bnorm_layout layout, std::int64_t channels) {
-        return make_schedule(geometry_of({layout, 1, channels, 196}), workload, fast_machine(2, true)).threads;
-    };
+    CHECK(threads(kTraining, BNORM_NCHW, 256, far) == 2);
+    CHECK(threads(kInference, BNORM_NCHW, 512, far) == 2);
+    CHECK(threads(kTraining, BNORM_NHWC, 448, far) == 1);
+    CHECK(threads(kTraining, BNORM_NHWC, 512, far) == 2);
+    CHECK(threads(kBackwardSaved, BNORM_NHWC, 416, far) == 1);
+    CHECK(threads(kBackwardSaved, BNORM_NHWC, 448, far) == 2);
     // A mebibyte in all, with the sums of planes three quarters.
-    CHECK(threads_of_fast(kTraining, BNORM_NHWC, 656) == 1);
-    CHECK(threads_of_fast(kTraining, BNORM_NHWC, 672) == 2);
-    CHECK(threads_of_fast(kBackwardSaved, BNORM_NHWC, 432) == 1);
-    CHECK(threads_of_fast(kBackwardSaved, BNORM_NHWC, 448) == 2);
-    CHECK(threads_of_fast(kInference, BNORM_NCHW, 656) == 1);
-    CHECK(threads_of_fast(kTraining, BNORM_NCHW, 496) == 1);
-    CHECK(threads_of_fast(kTraining, BNORM_NCHW, 512) == 2);
+    CHECK(threads(kTraining, BNORM_NHWC, 656, fast) == 1);
+    CHECK(threads(kTraining, BNORM_NHWC, 672, fast) == 2);
+    CHECK(threads(kBackwardSaved, BNORM_NHWC, 432, fast) == 1);
+    CHECK(threads(kBackwardSaved, BNORM_NHWC, 448, fast) == 2);
+    CHECK(threads(kInference, BNORM_NCHW, 656, fast) == 1);
+    CHECK(threads(kTraining, BNORM_NCHW, 496, fast) == 1);
+    CHECK(threads(kTraining, BNORM_NCHW, 512, fast) == 2);
 }
 
 TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth of L2") {
