@@ -99,13 +99,14 @@ FrozenGradients frozen_gradients(const Setup& setup, bool one_by_one, Residence 
 }
 
 // One of each path: long and short planes, few channels with large planes, one of them of more blocks than a kernel
-// sums at once, columns narrow and wide, joined pixels.
+// sums at once, planes of one image, columns narrow and wide, joined pixels.
 std::vector<Shape> shapes() {
     return {{BNORM_NCHW, 8, 32, 784},   {BNORM_NCHW, 16, 96, 49},   {BNORM_NCHW, 2, 3, 40000},
             {BNORM_NCHW, 1, 1, 200000}, {BNORM_NCHW, 3000, 70, 1},  {BNORM_NCHW, 700, 30, 9},
             {BNORM_NHWC, 8, 64, 784},   {BNORM_NHWC, 4, 1100, 49},  {BNORM_NHWC, 2, 3, 40001},
             {BNORM_NHWC, 2, 17, 9001},  {BNORM_NHWC, 1, 1, 200003}, {BNORM_NHWC, 64, 2048, 1},
-            {BNORM_NCHW, 200, 40, 49},  {BNORM_NCHW, 9, 64, 16},    {BNORM_NCHW, 3, 2, 100000}};
+            {BNORM_NCHW, 200, 40, 49},  {BNORM_NCHW, 9, 64, 16},    {BNORM_NCHW, 3, 2, 100000},
+            {BNORM_NCHW, 1, 181, 784},  {BNORM_NCHW, 1, 1301, 100}};
 }
 
 Setup fused(const Shape& shape) {

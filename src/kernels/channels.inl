@@ -57,13 +57,12 @@ BNORM_KERNEL void running_average(std::int64_t count, const double* batch, doubl
     }
 }
 
-BNORM_KERNEL void about_mean(std::int64_t count, const double* mean, const ChannelGradients& about_center,
-                             double* result) {
-    const double* __restrict dy = about_center.dy;
-    const double* __restrict dy_centered_x = about_center.dy_centered_x;
-    double* __restrict about = result;
+BNORM_KERNEL void about_mean(std::int64_t count, const double* mean, const double* sum_dy, double* sum_dy_centered_x) {
+    const double* __restrict means = mean;
+    const double* __restrict dy = sum_dy;
+    double* __restrict products = sum_dy_centered_x;
     for (std::int64_t i = 0; i < count; ++i) {
-        about[i] = dy_centered_x[i] - (mean[i] - center_of(mean[i])) * dy[i];
+        products[i] = products[i] - (means[i] - center_of(means[i])) * dy[i];
     }
 }
 

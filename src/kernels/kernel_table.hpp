@@ -243,8 +243,8 @@ struct KernelTable {
     // running = old_weight*running + new_weight*(batch*share)
     void (*running_average)(std::int64_t count, const double* batch, double share, double old_weight, double new_weight,
                             float* running);
-    // sum(dy'*(x-mean)) from sum(dy'*(x-center)); nothing overlaps.
-    void (*about_mean)(std::int64_t count, const double* mean, const ChannelGradients& about_center, double* result);
+    // Makes sum(dy'*(x-mean)) of sum(dy'*(x-center)); nothing overlaps.
+    void (*about_mean)(std::int64_t count, const double* mean, const double* sum_dy, double* sum_dy_centered_x);
     // dgamma = inv_std*sum(dy'*(x-mean)), dbeta = sum(dy'), each if it is not null.
     void (*parameter_gradients)(std::int64_t count, const double* inv_std, const ChannelGradients& sums, float* dgamma,
                                 float* dbeta);

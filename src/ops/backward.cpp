@@ -6,13 +6,14 @@
 namespace bnorm::ops {
 namespace {
 
-template <class Value>
-void copy_or(const Value* values, std::int64_t first, std::int64_t count, double otherwise, double* result) {
+// Of `count` channels from `first` on; the buffer's, if the caller gave none.
+const double* values_or(const double* values, std::int64_t first, std::int64_t count, double otherwise,
+                        double* buffer) {
     if (values != nullptr) {
-        std::copy_n(values + first, count, result);
-    } else {
-        std::fill_n(result, count, otherwise);
+        return values + first;
     }
+    std::fill_n(buffer, count, otherwise);
+    return buffer;
 }
 
 class Backward final : public Gradient {
@@ -46,7 +47,9 @@ class Backward final : public Gradient {
         if (is_moments(reduction)) {
             finish_statistics(range);
         } else {
-            finish_sums(range.sums[static_cast<std::size_t>(reduction)], range);
+            for_channels(range.count,
+                         [&](std::int64_t index, std::int64_t count) { set_from_sums(range, index, count); });
+            write_sums(range);
         }
     }
 
@@ -57,38 +60,47 @@ class Backward final : public Gradient {
 
     void finish_statistics(const ChannelRange& range) const {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            set_coefficients(range, index, count, statistics(range, index, count));
+            StatisticsBuffer buffer;
+            set_coefficients(range, index, count, statistics(range, index, count, buffer));
         });
     }
 
-    void finish_sums(const std::array<double*, 2>& sums, const ChannelRange& range) const {
+    void set_from_sums(const ChannelRange& range, std::int64_t index, std::int64_t count) const override {
         const double samples = static_cast<double>(execution_.passes.geometry.elements_per_channel);
+        const auto& sums = range.sums[static_cast<std::size_t>(reductions() - 1)];
+        StatisticsBuffer buffer;
+        const Statistics saved = statistics(range, index, count, buffer);
+        execution_.passes.kernels.about_mean(count, saved.mean, sums[0] + index, sums[1] + index);
+        if (args_.dx != nullptr) {
+            set_batch_coefficients(range, index, count, saved, samples, {sums[0] + index, sums[1] + index});
+        }
+    }
+
+    void write_sums(const ChannelRange& range) const override {
+        const auto& sums = range.sums[static_cast<std::size_t>(reductions() - 1)];
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            const Statistics saved = statistics(range, index, count);
-            double centered[kChannelsAtOnce];
-            execution_.passes.kernels.about_mean(count, saved.mean, {sums[0] + index, sums[1] + index}, centered);
-            const kernels::ChannelGradients group = {sums[0] + index, centered};
-            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, saved.inv_std, group);
-            if (args_.dx != nullptr) {
-                set_batch_coefficients(range, index, count, saved, samples, group);
-            }
+            StatisticsBuffer buffer;
+            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count,
+                                      statistics(range, index, count, buffer).inv_std,
+                                      {sums[0] + index, sums[1] + index});
         });
     }
 
     // Those that the caller saved, or else those of this execution's own first reduction.
-    Statistics statistics(const ChannelRange& range, std::int64_t index, std::int64_t count) const {
-        Statistics result;
-        copy_or(args_.mean, range.first + index, count, 0.0, result.mean);
-        copy_or(args_.inv_std, range.first + index, count, 1.0, result.inv_std);
-        if (recomputes_ && args_.mean == nullptr) {
-            std::copy_n(range.sums[0][0] + index, count, result.mean);
+    Statistics statistics(const ChannelRange& range, std::int64_t index, std::int64_t count,
+                          StatisticsBuffer& buffer) const {
+        const std::int64_t first = range.first + index;
+        if (!recomputes_) {
+            return {values_or(args_.mean, first, count, 0.0, buffer.mean),
+                    values_or(args_.inv_std, first, count, 1.0, buffer.inv_std)};
         }
-        if (recomputes_ && args_.inv_std == nullptr) {
+        if (args_.inv_std == nullptr) {
             inverse_std(execution_.passes.kernels, range.sums[0][1] + index,
                         static_cast<double>(execution_.passes.geometry.elements_per_channel),
-                        execution_.problem.epsilon, count, result.inv_std);
+                        execution_.problem.epsilon, count, buffer.inv_std);
         }
-        return result;
+        return {args_.mean == nullptr ? range.sums[0][0] + index : args_.mean + first,
+                args_.inv_std == nullptr ? buffer.inv_std : args_.inv_std + first};
     }
 
     const bnorm_backward_args& args_;
@@ -108,10 +120,10 @@ class BackwardFixed final : public Gradient {
 
     void begin(const ChannelRange& range) const override {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            Statistics running;
+            StatisticsBuffer running = {};
             running_statistics(execution_.passes.kernels, args_.running_mean, args_.running_var,
                                execution_.problem.epsilon, range.first + index, count, running.mean, running.inv_std);
-            set_coefficients(range, index, count, running);
+            set_coefficients(range, index, count, {running.mean, running.inv_std});
             std::copy_n(running.inv_std, count, range.inv_std + index);
         });
     }
@@ -125,17 +137,7 @@ class BackwardFixed final : public Gradient {
         }
     }
 
-    void finish(int reduction, const ChannelRange& range) const override {
-        const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
-        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            double mean[kChannelsAtOnce];
-            copy_or(args_.running_mean, range.first + index, count, 0.0, mean);
-            double centered[kChannelsAtOnce];
-            execution_.passes.kernels.about_mean(count, mean, {sums[0] + index, sums[1] + index}, centered);
-            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, range.inv_std + index,
-                                      {sums[0] + index, centered});
-        });
-    }
+    void finish(int, const ChannelRange& range) const override { write_sums(range); }
 
   private:
     // dx need not wait for the sums. Planes stay in L2 between two passes.
@@ -144,6 +146,18 @@ class BackwardFixed final : public Gradient {
         return reductions() > 0 && args_.dx != nullptr && args_.dresidual == nullptr && kernels::is_fixed_gate(gate_) &&
                passes.geometry.kind == plan::MatrixKind::columns &&
                (passes.schedule.joins_passes || passes.from_memory());
+    }
+
+    void write_sums(const ChannelRange& range) const override {
+        const auto& sums = range.sums[0];
+        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
+            const ValuesOr means(args_.running_mean, range.first + index, count, 0.0F);
+            double mean[kChannelsAtOnce];
+            std::copy_n(means.data(), count, mean);
+            execution_.passes.kernels.about_mean(count, mean, sums[0] + index, sums[1] + index);
+            write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, range.inv_std + index,
+                                      {sums[0] + index, sums[1] + index});
+        });
     }
 
     const bnorm_backward_fixed_args& args_;
@@ -160,10 +174,11 @@ class GradientSumsOnly final : public Gradient {
 
     void begin(const ChannelRange& range) const override {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            Statistics statistics;
-            copy_or(args_.mean, range.first + index, count, 0.0, statistics.mean);
-            copy_or(args_.inv_std, range.first + index, count, 1.0, statistics.inv_std);
-            set_coefficients(range, index, count, statistics);
+            StatisticsBuffer buffer;
+            const std::int64_t first = range.first + index;
+            set_coefficients(range, index, count,
+                             {values_or(args_.mean, first, count, 0.0, buffer.mean),
+                              values_or(args_.inv_std, first, count, 1.0, buffer.inv_std)});
         });
     }
 
@@ -174,9 +189,9 @@ class GradientSumsOnly final : public Gradient {
 
     void finish(int reduction, const ChannelRange& range) const override {
         const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
+        execution_.passes.kernels.about_mean(range.count, args_.mean + range.first, sums[0], sums[1]);
         std::copy_n(sums[0], range.count, args_.sum_dy + range.first);
-        execution_.passes.kernels.about_mean(range.count, args_.mean + range.first, {sums[0], sums[1]},
-                                             args_.sum_dy_centered_x + range.first);
+        std::copy_n(sums[1], range.count, args_.sum_dy_centered_x + range.first);
     }
 
   private:
@@ -197,9 +212,9 @@ class GradientApplyOnly final : public Gradient {
     void begin(const ChannelRange& range) const override {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
             const std::int64_t first = range.first + index;
-            Statistics saved;
-            copy_or(args_.mean, first, count, 0.0, saved.mean);
-            copy_or(args_.inv_std, first, count, 1.0, saved.inv_std);
+            StatisticsBuffer buffer;
+            const Statistics saved = {values_or(args_.mean, first, count, 0.0, buffer.mean),
+                                      values_or(args_.inv_std, first, count, 1.0, buffer.inv_std)};
             const kernels::ChannelGradients sums = {args_.sum_dy + first, args_.sum_dy_centered_x + first};
             set_coefficients(range, index, count, saved);
             set_batch_coefficients(range, index, count, saved, args_.count, sums);

@@ -22,6 +22,10 @@ kernels::Gate gate_of(bnorm_activation activation, bool mask);
 
 // Of the channels of one group of for_channels.
 struct Statistics {
+    const double* mean;
+    const double* inv_std;
+};
+struct StatisticsBuffer {
     double mean[kChannelsAtOnce];
     double inv_std[kChannelsAtOnce];
 };
@@ -39,6 +43,8 @@ class Gradient : public Operation {
     int coefficients() const final { return plan::kCoefficients; }
     void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                std::int64_t ahead) const final;
+    bool runs_in_l1() const final { return reductions() == 1 && applies() && takes_planes(); }
+    void run_in_l1(const ChannelRange& range, std::int64_t channels) const final;
 
   protected:
     ~Gradient() = default;
@@ -57,6 +63,12 @@ class Gradient : public Operation {
                                 const Statistics& statistics, double samples,
                                 const kernels::ChannelGradients& sums) const;
 
+    // What finish does after the sums. Of `count` channels, at most kChannelsAtOnce, from the index-th of the range:
+    // sums of dy'*(x-center) become those of dy'*(x-mean), and coefficients of apply.
+    virtual void set_from_sums(const ChannelRange&, std::int64_t /*index*/, std::int64_t /*count*/) const {}
+    // After that: what is written of the sums.
+    virtual void write_sums(const ChannelRange&) const {}
+
     // Of the channels from `first` on; either may be null.
     void write_parameter_gradients(float* dgamma, float* dbeta, std::int64_t first, std::int64_t count,
                                    const double* inv_std, const kernels::ChannelGradients& sums) const;
@@ -72,6 +84,7 @@ class Gradient : public Operation {
                                     double* sum_dy, double* sum_dy_centered_x) const;
     kernels::GradientApply apply_task(Pattern pattern, const plan::Block& block,
                                       const Coefficients& coefficients) const;
+    int apply_variant(Pattern pattern, const kernels::GradientApply& task) const;
 };
 
 void backward(const Execution& execution, const bnorm_backward_args& args);

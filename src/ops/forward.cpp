@@ -17,13 +17,8 @@ void Forward::apply_each_plane(const plan::Block& block, const Coefficients& coe
     }
 }
 
-void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
-                    std::int64_t ahead) const {
+kernels::Apply Forward::apply_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
-    if (pattern == Pattern::planes && !takes_planes()) {
-        apply_each_plane(block, coefficients, ahead);
-        return;
-    }
     const MaskAddress mask = mask_address(geometry, block);
     kernels::Apply task{};
     task.x = block_address(static_cast<const float*>(tensors_.x), geometry.x_stride, block);
@@ -40,25 +35,38 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
     task.center = coefficients[kCenter];
     task.scale = coefficients[kScale];
     task.shift = coefficients[kShift];
-    task.ahead = ahead;
-    // The next image's, which is read for the first time: a uniform kernel goes on to it itself; planes are taken image
-    // by image, the last first.
-    task.residual_ahead = ahead == 0 ? 0 : (planes ? -task.residual_stride : task.residual_stride);
     task.ask_again = execution_.passes.schedule.ask_again;
     task.activation_parameter = execution_.problem.activation_parameter;
+    task.fetch_output = execution_.passes.cold && execution_.passes.schedule.fetches_outputs &&
+                        tensors_.y != tensors_.x && task.y_stride == task.columns;
+    return task;
+}
 
-    const kernels::KernelTable& kernels = execution_.passes.kernels;
+int Forward::apply_variant(Pattern pattern, const kernels::Apply& task) const {
     const bool in_place = tensors_.y == tensors_.x || tensors_.y == tensors_.residual;
     const bool stream =
         !in_place && can_stream(execution_.passes.schedule, pattern, task.y, task.y_stride, task.mask == nullptr);
-    task.fetch_output = execution_.passes.cold && execution_.passes.schedule.fetches_outputs &&
-                        tensors_.y != tensors_.x && task.y_stride == task.columns;
-    const int variant = kernels::apply_variant(static_cast<kernels::Activation>(execution_.problem.activation),
-                                               task.residual != nullptr, task.mask != nullptr, stream);
+    return kernels::apply_variant(static_cast<kernels::Activation>(execution_.problem.activation),
+                                  task.residual != nullptr, task.mask != nullptr, stream);
+}
+
+void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                    std::int64_t ahead) const {
+    if (pattern == Pattern::planes && !takes_planes()) {
+        apply_each_plane(block, coefficients, ahead);
+        return;
+    }
+    kernels::Apply task = apply_task(pattern, block, coefficients);
+    task.ahead = ahead;
+    // The next image's, which is read for the first time: a uniform kernel goes on to it itself; planes are taken image
+    // by image, the last first.
+    const bool planes = pattern == Pattern::planes;
+    task.residual_ahead = ahead == 0 ? 0 : (planes ? -task.residual_stride : task.residual_stride);
+    const kernels::KernelTable& kernels = execution_.passes.kernels;
     const auto* table = planes                        ? kernels.apply_planes
                         : pattern == Pattern::uniform ? kernels.apply_uniform
                                                       : kernels.apply_periodic;
-    table[variant](task);
+    table[apply_variant(pattern, task)](task);
 }
 
 } // namespace bnorm::ops

@@ -32,8 +32,13 @@ class Forward : public Operation {
     void set_coefficients(const ChannelRange& range, std::int64_t index, std::int64_t count, const double* mean,
                           const double* inv_std) const;
 
+    kernels::Apply apply_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const;
+    int apply_variant(Pattern pattern, const kernels::Apply& task) const;
+
+  private:
     void apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const;
 
+  protected:
     const Execution& execution_;
     const ForwardTensors tensors_;
 };

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "ops/advance_tasks.hpp"
 #include "ops/affine.hpp"
 #include "ops/backward.hpp"
 
@@ -44,6 +45,7 @@ void Gradient::write_parameter_gradients(float* dgamma, float* dbeta, std::int64
 }
 
 static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);
+static_assert(plan::kMostChannelsInL1 <= kChannelsAtOnce);
 static_assert(plan::kMaxParameters == kernels::kMaxParameters);
 
 kernels::GradientSums Gradient::sums_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
@@ -90,6 +92,27 @@ void Gradient::reduce_gradient(Pattern pattern, const plan::Block& block, const 
     table[static_cast<int>(gate_)](task);
 }
 
+void Gradient::run_in_l1(const ChannelRange& range, std::int64_t channels) const {
+    const std::int64_t width = execution_.passes.geometry.columns_per_channel;
+    const plan::Block planes = {0, 1, range.first * width, range.count * width};
+    const kernels::KernelTable& kernels = execution_.passes.kernels;
+    kernels::GradientSums sums =
+        sums_task(Pattern::planes, planes, range.coefficients, range.sums[0][0], range.sums[0][1]);
+    kernels::GradientApply outputs = apply_task(Pattern::planes, planes, range.coefficients);
+    const auto sum = kernels.gradient_sums_uniform[static_cast<int>(gate_)];
+    const auto apply = kernels.gradient_apply_planes[apply_variant(Pattern::planes, outputs)];
+    for (std::int64_t index = 0; index < range.count; index += channels) {
+        const std::int64_t count = std::min(channels, range.count - index);
+        sums.channels = outputs.rows = count;
+        sum(sums);
+        set_from_sums(range, index, count);
+        apply(outputs);
+        advance_to(sums, count);
+        advance_to(outputs, count, sums.channel_bits);
+    }
+    write_sums(range);
+}
+
 void Gradient::reduce_and_apply(const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
                                 double* sum_dy_centered_x) const {
     kernels::GradientSums task = sums_task(Pattern::periodic, block, coefficients, sum_dy, sum_dy_centered_x);
@@ -133,33 +156,34 @@ kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& 
     task.activation_parameter = execution_.problem.activation_parameter;
     task.prefetch = execution_.passes.schedule.from_memory; // what only was cold, the sums have brought into a cache
     task.ask_again = execution_.passes.schedule.ask_again;
-    return task;
-}
-
-void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
-                     std::int64_t ahead) const {
-    kernels::GradientApply task = apply_task(pattern, block, coefficients);
-    task.ahead = ahead;
-    bool gate_only = false;
     if (task.dx == nullptr) {
         // dresidual alone is the gated dy: set_coefficients has made the scale 1.
         task.dx = task.dresidual;
         task.dx_stride = task.dresidual_stride;
         task.dresidual = nullptr;
         task.dresidual_stride = 0;
-        gate_only = true;
     }
+    return task;
+}
+
+int Gradient::apply_variant(Pattern pattern, const kernels::GradientApply& task) const {
     const bool both = task.dresidual != nullptr;
     const plan::Schedule& schedule = execution_.passes.schedule;
     const bool in_place = is_input(tensors_.dx) || is_input(tensors_.dresidual);
     const bool stream = !in_place && can_stream(schedule, pattern, task.dx, task.dx_stride, !both) &&
                         (!both || can_stream(schedule, pattern, task.dresidual, task.dresidual_stride, false));
-    const int variant = kernels::gradient_apply_variant(gate_, fixed_ || gate_only, both, stream);
+    return kernels::gradient_apply_variant(gate_, fixed_ || tensors_.dx == nullptr, both, stream);
+}
+
+void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                     std::int64_t ahead) const {
+    kernels::GradientApply task = apply_task(pattern, block, coefficients);
+    task.ahead = ahead;
     const kernels::KernelTable& kernels = execution_.passes.kernels;
     const auto* table = pattern == Pattern::planes    ? kernels.gradient_apply_planes
                         : pattern == Pattern::uniform ? kernels.gradient_apply_uniform
                                                       : kernels.gradient_apply_periodic;
-    table[variant](task);
+    table[apply_variant(pattern, task)](task);
 }
 
 } // namespace bnorm::ops

@@ -73,6 +73,11 @@ class Operation {
     virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                        std::int64_t ahead) const = 0;
 
+    // Whether run_in_l1 may take the place of reduce, finish and apply.
+    virtual bool runs_in_l1() const { return false; }
+    // Takes a range that has begun through all that follows, `channels` of it at a time: whole planes of one image.
+    virtual void run_in_l1(const ChannelRange&, std::int64_t) const {}
+
   protected:
     ~Operation() = default;
 };

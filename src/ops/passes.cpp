@@ -51,6 +51,10 @@ class ByChannels {
   private:
     void run_range(const RangeScratch& scratch, double* levels) const {
         steps_.begin(scratch);
+        if (passes_.channels_in_l1() > 0 && operation_.runs_in_l1()) {
+            operation_.run_in_l1(scratch.range, passes_.channels_in_l1());
+            return;
+        }
         for (int reduction = 0; reduction < operation_.reductions(); ++reduction) {
             reduce(reduction, scratch, levels);
             steps_.finish(reduction, scratch);

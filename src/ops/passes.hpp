@@ -37,7 +37,10 @@ struct Passes {
         return schedule.fits_l2 ? kernels::RowsInOrder::from_l2 : kernels::RowsInOrder::from_caches;
     }
     bool sums_by_images() const { return schedule.sums_by_images && from_memory(); }
-    bool prefetch() const { return cold || schedule.prefetch; }
+    // The next slab of a single image goes on where one ends: the reduction asks for it early enough itself.
+    bool prefetch() const { return (cold && geometry.rows > 1) || schedule.prefetch; }
+    // What comes from memory unexpectedly is faster in slabs.
+    std::int64_t channels_in_l1() const { return cold ? 0 : schedule.channels_in_l1; }
 
     void run(const Operation& operation) noexcept;
 };

@@ -65,20 +65,34 @@ inline kernels::Course course_of(const Passes& passes, const plan::Block& block)
     return {passes.geometry.rows, columns, block.row * columns + block.column % columns, passes.schedule.into_l1};
 }
 
+// Mean and M2 of a block of planes.
+inline kernels::PlaneMoments moments_task(const Passes& passes, const void* x, Pattern pattern,
+                                          const plan::Block& block, double* mean, double* m2) {
+    const std::int64_t stride = passes.geometry.x_stride;
+    const plan::BlockGrid& grid = passes.geometry.grid;
+    const std::int64_t channels = channels_of(passes.geometry, pattern, block);
+    return {block_address(static_cast<const float*>(x), stride, block),
+            block.rows,
+            stride,
+            block.columns / channels,
+            grid.rows_per_block,
+            grid.columns_per_block,
+            channels,
+            course_of(passes, block),
+            mean,
+            m2};
+}
+
 // Mean and M2 of a block.
 inline void reduce_moments(const Passes& passes, const void* x, Pattern pattern, const plan::Block& block, double* mean,
                            double* m2) {
-    const std::int64_t stride = passes.geometry.x_stride;
-    const float* address = block_address(static_cast<const float*>(x), stride, block);
     if (pattern != Pattern::periodic) {
-        const plan::BlockGrid& grid = passes.geometry.grid;
-        const std::int64_t channels = channels_of(passes.geometry, pattern, block);
-        passes.kernels.moments_uniform({address, block.rows, stride, block.columns / channels, grid.rows_per_block,
-                                        grid.columns_per_block, channels, course_of(passes, block), mean, m2});
-    } else {
-        passes.kernels.moments_periodic(address, block.rows, stride, block.columns, passes.geometry.grid.rows_per_run,
-                                        passes.read_rows(), mean, m2);
+        passes.kernels.moments_uniform(moments_task(passes, x, pattern, block, mean, m2));
+        return;
     }
+    const std::int64_t stride = passes.geometry.x_stride;
+    passes.kernels.moments_periodic(block_address(static_cast<const float*>(x), stride, block), block.rows, stride,
+                                    block.columns, passes.geometry.grid.rows_per_run, passes.read_rows(), mean, m2);
 }
 
 } // namespace bnorm::ops

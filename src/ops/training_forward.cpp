@@ -1,4 +1,7 @@
 // Training forward: moments of x; finish: statistics, running statistics, coefficients; apply.
+#include <algorithm>
+
+#include "ops/advance_tasks.hpp"
 #include "ops/forward.hpp"
 #include "ops/statistics.hpp"
 
@@ -21,33 +24,57 @@ class TrainingForward final : public Forward {
         reduce_moments(execution_.passes, args_.x, pattern, block, mean, m2);
     }
 
-    void finish(int reduction, const ChannelRange& range) const override {
-        const auto& sums = range.sums[static_cast<std::size_t>(reduction)];
-        for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            finish_channels(range, index, count, sums[0] + index, sums[1] + index);
-        });
+    void finish(int, const ChannelRange& range) const override {
+        for_channels(range.count,
+                     [&](std::int64_t index, std::int64_t count) { set_from_moments(range, index, count); });
+        write_statistics(range);
+    }
+
+    bool runs_in_l1() const override { return takes_planes(); }
+
+    void run_in_l1(const ChannelRange& range, std::int64_t channels) const override {
+        const std::int64_t width = execution_.passes.geometry.columns_per_channel;
+        const plan::Block planes = {0, 1, range.first * width, range.count * width};
+        kernels::PlaneMoments moments =
+            moments_task(execution_.passes, args_.x, Pattern::planes, planes, range.sums[0][0], range.sums[0][1]);
+        kernels::Apply outputs = apply_task(Pattern::planes, planes, range.coefficients);
+        const auto apply = execution_.passes.kernels.apply_planes[apply_variant(Pattern::planes, outputs)];
+        for (std::int64_t index = 0; index < range.count; index += channels) {
+            const std::int64_t count = std::min(channels, range.count - index);
+            moments.channels = outputs.rows = count;
+            execution_.passes.kernels.moments_uniform(moments);
+            set_from_moments(range, index, count);
+            apply(outputs);
+            advance_to(moments, count);
+            advance_to(outputs, count, execution_.passes.geometry.mask_bit(width));
+        }
+        write_statistics(range);
     }
 
   private:
-    void finish_channels(const ChannelRange& range, std::int64_t index, std::int64_t count, const double* mean,
-                         const double* m2) const {
+    // Statistics that apply needs, and its coefficients.
+    void set_from_moments(const ChannelRange& range, std::int64_t index, std::int64_t count) const {
         const double samples = static_cast<double>(execution_.passes.geometry.elements_per_channel);
-        const std::int64_t first = range.first + index;
-        const auto& kernels = execution_.passes.kernels;
-        double inv_std[kChannelsAtOnce] = {};
-        inverse_std(kernels, m2, samples, execution_.problem.epsilon, count, inv_std);
+        const double* mean = range.sums[0][0] + index;
+        double buffer[kChannelsAtOnce] = {};
+        double* inv_std = args_.inv_std == nullptr ? buffer : args_.inv_std + range.first + index;
+        inverse_std(execution_.passes.kernels, range.sums[0][1] + index, samples, execution_.problem.epsilon, count,
+                    inv_std);
         set_coefficients(range, index, count, mean, inv_std);
+    }
+
+    void write_statistics(const ChannelRange& range) const {
+        const double samples = static_cast<double>(execution_.passes.geometry.elements_per_channel);
+        const auto& kernels = execution_.passes.kernels;
+        const auto& [mean, m2] = range.sums[0];
         if (args_.mean != nullptr) {
-            std::copy_n(mean, count, args_.mean + first);
-        }
-        if (args_.inv_std != nullptr) {
-            std::copy_n(inv_std, count, args_.inv_std + first);
+            std::copy_n(mean, range.count, args_.mean + range.first);
         }
         if (args_.running_mean != nullptr) {
-            update_running_mean(kernels, mean, count, weights_, args_.running_mean + first);
+            update_running_mean(kernels, mean, range.count, weights_, args_.running_mean + range.first);
         }
         if (args_.running_var != nullptr) {
-            update_running_var(kernels, m2, samples, count, weights_, args_.running_var + first);
+            update_running_var(kernels, m2, samples, range.count, weights_, args_.running_var + range.first);
         }
     }
 

@@ -39,6 +39,8 @@ constexpr int kMaxReductions = 2;
 constexpr int kCoefficients = 5;
 constexpr std::int64_t kMaxParameters = 4096; // kernels::kMaxParameters
 
+constexpr std::int64_t kMostChannelsInL1 = 64; // ops::kChannelsAtOnce
+
 // Byte offsets of what one range of channels needs; see ops/range_scratch.hpp.
 struct RangeScratch {
     std::array<std::array<std::int64_t, 2>, kMaxReductions> sums{};
@@ -70,6 +72,7 @@ struct Schedule {
     bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
 
     std::int64_t channels_per_item = 0; // by_channels
+    std::int64_t channels_in_l1 = 0;    // of them, so many at a time that stay in L1 from step to step; 0: all of them
     std::int64_t blocks_per_part = 1;   // by_parts: a power of two
     std::int64_t parts = 1;             // by_parts
     std::int64_t panel_columns = 0;     // by_parts, columns: of one reduction item; planes: one channel

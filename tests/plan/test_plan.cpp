@@ -407,8 +407,42 @@ TEST_CASE("executions find out where tensors are that would fit the last-level c
     CHECK(probes({BNORM_NCHW, 8, 128, 784}, kTraining));
     CHECK(!probes({BNORM_NCHW, 1, 1024, 784}, kTraining));
     CHECK(!probes({BNORM_NCHW, 8, 2048, 49}, kTraining));
-    const Geometry short_planes = geometry_of({BNORM_NCHW, 8, 2048, 49});
-    CHECK(make_schedule(short_planes, kTraining, fast_machine(1, true)).probes);
+}
+
+TEST_CASE(
+    "where caches are fast it matters to planes of one image and to short ones, but to x alone if they are both") {
+    const auto probes = [](const Shape& shape, const Workload& workload) {
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(1, true)).probes;
+    };
+    CHECK(probes({BNORM_NCHW, 8, 2048, 49}, kTraining));
+    CHECK(probes({BNORM_NCHW, 1, 1024, 784}, kTraining));
+    CHECK(!probes({BNORM_NCHW, 1, 2048, 49}, kTraining));
+    CHECK(probes({BNORM_NCHW, 1, 2048, 49}, kBackwardSaved));
+    CHECK(probes({BNORM_NCHW, 1, 128, 128}, kTraining)); // 64 KiB
+    CHECK(!probes({BNORM_NCHW, 1, 128, 127}, kTraining));
+    CHECK(!probes({BNORM_NCHW, 2, 128, 128}, kTraining));
+}
+
+TEST_CASE("there planes of one image stay in L1 from sums to outputs: forward past L2, and not past all caches") {
+    const auto in_l1 = [](const Shape& shape, const Workload& workload, int threads = 1, bool fast = true) {
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(threads, fast))
+            .channels_in_l1;
+    };
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 784}, kBackwardSaved) == 4); // of 26 KiB, dy and x
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 784}, kBackwardSaved, 2) == 4);
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 784}, kBackwardSaved, 1, false) == 0);
+    CHECK(in_l1({BNORM_NCHW, 8, 512, 784}, kBackwardSaved) == 0);
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 3136}, kBackwardSaved) == 1);
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 4096}, kBackwardSaved) == 1); // 32 KiB
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 4112}, kBackwardSaved) == 0);
+    CHECK(in_l1({BNORM_NCHW, 1, 2048, 49}, kBackwardSaved) == 64); // whole cache lines of dx
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 100}, kBackwardSaved) == 32); // four of 100 elements are
+    CHECK(in_l1({BNORM_NCHW, 1, 8192, 784}, kBackwardSaved) == 4); // stored past all caches
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 784}, kTraining) == 8);
+    CHECK(in_l1({BNORM_NCHW, 1, 128, 784}, kTraining) == 0); // 0.8 MB in all
+    CHECK(in_l1({BNORM_NCHW, 1, 8192, 784}, kTraining) == 0);
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 4112}, kTraining) == 0); // two blocks a channel
+    CHECK(in_l1({BNORM_NCHW, 1, 512, 784}, kInference) == 0);
 }
 
 TEST_CASE("gradients of columns are summed in the order of memory past the cache, where it pays in caches, too") {
