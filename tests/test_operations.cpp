@@ -172,6 +172,26 @@ TEST_CASE("planes of one image, in several groups") {
     }
 }
 
+// Each summed beside the outputs of the last, on such machines.
+TEST_CASE("planes of several images in tensors of 5 MB and more") {
+    for (const Shape& shape : {Shape{BNORM_NCHW, 8, 277, 784}, Shape{BNORM_NCHW, 3, 13, 40000}}) {
+        for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_RELU}) {
+            for (const bool residual : {false, true}) {
+                Setup setup;
+                setup.shape = shape;
+                setup.activation = {activation, 0.0F};
+                setup.residual = residual;
+                setup.mask = residual && activation != BNORM_IDENTITY;
+                check_both(setup);
+                setup.threads = 2;
+                setup.in_place = residual;
+                setup.placement = residual ? Placement::aligned : Placement::misaligned;
+                check_both(setup);
+            }
+        }
+    }
+}
+
 // Eight rows at a time, and the rest one by one.
 TEST_CASE("rows whose parameters would fill L1") {
     for (const std::int64_t channels : {1105, 1456, 1697}) {

@@ -218,6 +218,10 @@ constexpr int kGradientFixedVariants = kFixedGateCount * 2;
 constexpr int gradient_fixed_variant(Gate gate, bool stream) {
     return fixed_gate_index(gate) + (stream ? kFixedGateCount : 0);
 }
+constexpr int kGradientBesideVariants = kFixedGateCount * 2;
+constexpr int gradient_beside_variant(Gate gate, bool dresidual) {
+    return fixed_gate_index(gate) + (dresidual ? kFixedGateCount : 0);
+}
 constexpr int kGradientApplyVariants = kGates * 2 * 2 * 2;
 constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool stream) {
     return static_cast<int>(gate) + kGates * ((fixed ? 1 : 0) + (dresidual ? 2 : 0) + (stream ? 4 : 0));
@@ -257,6 +261,10 @@ struct KernelTable {
     void (*gradient_sums_uniform[kGates])(const GradientSums&);
     void (*gradient_sums_periodic[kGates])(const GradientSums&);
     void (*gradient_fixed_periodic[kGradientFixedVariants])(const GradientSums&);
+    // gradient_sums_uniform of one channel, of any blocks, and gradient_apply_uniform of another, of as many rows of as
+    // many columns, whole vectors of kLanes, which is stored past the cache: dx and dresidual are at multiples of 64
+    // bytes.
+    void (*gradient_sums_beside[kGradientBesideVariants])(const GradientSums&, const GradientApply&);
     void (*gradient_apply_uniform[kGradientApplyVariants])(const GradientApply&);
     void (*gradient_apply_periodic[kGradientApplyVariants])(const GradientApply&);
     void (*gradient_apply_planes[kGradientApplyVariants])(const GradientApply&); // one mask row for all planes

@@ -7,6 +7,7 @@
 #include "kernels/channels.inl"
 #include "kernels/column_moments.inl"
 #include "kernels/gradient_apply.inl"
+#include "kernels/gradient_beside.inl"
 #include "kernels/gradient_fixed.inl"
 #include "kernels/gradient_sums.inl"
 
@@ -26,7 +27,7 @@ BNORM_KERNEL void fence_streams() { fence(); }
         BNORM_EIGHT(kernel, 0), BNORM_EIGHT(kernel, 8), BNORM_EIGHT(kernel, 16), BNORM_EIGHT(kernel, 24),              \
             BNORM_EIGHT(kernel, 32), BNORM_EIGHT(kernel, 40)                                                           \
     }
-#define BNORM_GRADIENT_FIXED_VARIANTS(kernel)                                                                          \
+#define BNORM_SIX_VARIANTS(kernel)                                                                                     \
     { kernel<0>, kernel<1>, kernel<2>, kernel<3>, kernel<4>, kernel<5> }
 #define BNORM_GATES(kernel)                                                                                            \
     {                                                                                                                  \
@@ -35,7 +36,8 @@ BNORM_KERNEL void fence_streams() { fence(); }
     }
 
 // A list with too few would end in null pointers.
-static_assert(kApplyVariants == 32 && kGates == 6 && kGradientFixedVariants == 6 && kGradientApplyVariants == 48);
+static_assert(kApplyVariants == 32 && kGates == 6 && kGradientFixedVariants == 6 && kGradientBesideVariants == 6 &&
+              kGradientApplyVariants == 48);
 
 } // namespace
 
@@ -55,7 +57,8 @@ const KernelTable BNORM_KERNEL_TABLE = {
     BNORM_APPLY_VARIANTS(apply_planes),
     BNORM_GATES(gradient_sums_uniform),
     BNORM_GATES(gradient_sums_periodic),
-    BNORM_GRADIENT_FIXED_VARIANTS(gradient_fixed_periodic),
+    BNORM_SIX_VARIANTS(gradient_fixed_periodic),
+    BNORM_SIX_VARIANTS(gradient_sums_beside),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_uniform),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_periodic),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_planes),

@@ -45,6 +45,8 @@ class Gradient : public Operation {
                std::int64_t ahead) const final;
     bool runs_in_l1() const final { return reductions() == 1 && applies() && takes_planes(); }
     void run_in_l1(const ChannelRange& range, std::int64_t channels) const final;
+    bool runs_beside() const final;
+    void run_beside(const ChannelRange& range) const final;
 
   protected:
     ~Gradient() = default;

@@ -3,6 +3,7 @@
 #include "ops/advance_tasks.hpp"
 #include "ops/affine.hpp"
 #include "ops/backward.hpp"
+#include "ops/reduction_tree.hpp"
 
 namespace bnorm::ops {
 
@@ -110,6 +111,50 @@ void Gradient::run_in_l1(const ChannelRange& range, std::int64_t channels) const
         advance_to(sums, count);
         advance_to(outputs, count, sums.channel_bits);
     }
+    write_sums(range);
+}
+
+bool Gradient::runs_beside() const {
+    const plan::Schedule& schedule = execution_.passes.schedule;
+    const plan::Geometry& geometry = execution_.passes.geometry;
+    const auto whole_lines = [&](const void* output, std::int64_t stride) {
+        return output == nullptr || (!is_input(output) && can_stream(schedule, Pattern::uniform,
+                                                                     static_cast<const float*>(output), stride, false));
+    };
+    // What comes from memory unexpectedly is fetched a slab ahead, which is faster with a single output.
+    const bool gains = !execution_.passes.cold || tensors_.dresidual != nullptr;
+    return gains && reductions() == 1 && tensors_.dx != nullptr && !fixed_ && kernels::is_fixed_gate(gate_) &&
+           whole_lines(tensors_.dx, geometry.x_stride) && whole_lines(tensors_.dresidual, geometry.residual_stride);
+}
+
+void Gradient::run_beside(const ChannelRange& range) const {
+    const plan::Geometry& geometry = execution_.passes.geometry;
+    const kernels::KernelTable& kernels = execution_.passes.kernels;
+    const auto sum = kernels.gradient_sums_uniform[static_cast<int>(gate_)];
+    const auto sum_beside =
+        kernels.gradient_sums_beside[kernels::gradient_beside_variant(gate_, tensors_.dresidual != nullptr)];
+    const auto block = [&](std::int64_t index) {
+        const std::int64_t width = geometry.columns_per_channel;
+        return plan::Block{0, geometry.rows, (range.first + index) * width, width};
+    };
+    for (std::int64_t index = 0; index < range.count; ++index) {
+        double dy[plan::kMostBlocksOfChannel];
+        double products[plan::kMostBlocksOfChannel];
+        const Coefficients coefficients = advance(range.coefficients, index);
+        const kernels::GradientSums sums = sums_task(Pattern::uniform, block(index), coefficients, dy, products);
+        if (index == 0) {
+            sum(sums);
+        } else {
+            sum_beside(sums, apply_task(Pattern::uniform, block(index - 1), advance(range.coefficients, index - 1)));
+        }
+        const Sums all = reduce_tree(SumKind::gradient, 0, geometry.grid.count(), [&](std::int64_t i) {
+            return Sums{0.0, dy[i], products[i]};
+        });
+        range.sums[0][0][index] = all.first;
+        range.sums[0][1][index] = all.second;
+        set_from_sums(range, index, 1);
+    }
+    apply(Pattern::uniform, block(range.count - 1), advance(range.coefficients, range.count - 1), 0);
     write_sums(range);
 }
 

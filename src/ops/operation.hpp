@@ -78,6 +78,10 @@ class Operation {
     // Takes a range that has begun through all that follows, `channels` of it at a time: whole planes of one image.
     virtual void run_in_l1(const ChannelRange&, std::int64_t) const {}
 
+    // The same of long planes, each channel's sums beside the outputs of the one before.
+    virtual bool runs_beside() const { return false; }
+    virtual void run_beside(const ChannelRange&) const {}
+
   protected:
     ~Operation() = default;
 };

@@ -30,11 +30,12 @@ void end_stores(const Passes& passes) noexcept {
 class ByChannels {
   public:
     ByChannels(const Passes& passes, const Operation& operation)
-        : passes_(passes), operation_(operation), steps_(passes, operation) {}
+        : passes_(passes), operation_(operation), steps_(passes, operation),
+          beside_(passes.schedule.channels_beside > 0 && operation.runs_beside()) {}
 
     void run() const noexcept {
         const std::int64_t channels = passes_.geometry.channels;
-        const std::int64_t step = passes_.schedule.channels_per_item;
+        const std::int64_t step = beside_ ? passes_.schedule.channels_beside : passes_.schedule.channels_per_item;
         const std::int64_t items = channels == 0 ? 0 : divide_up(channels, step);
         const auto run_item = [&](std::int64_t item, std::int64_t next, int slot) noexcept {
             std::byte* base = passes_.scratch + passes_.schedule.slots_offset + slot * passes_.schedule.slot_bytes;
@@ -43,7 +44,7 @@ class ByChannels {
             scratch.range.next_first = next < items ? next * step : first;
             run_range(scratch, at_offset<double>(base, passes_.schedule.levels_offset));
         };
-        const auto lookahead = passes_.prefetch() ? runtime::Lookahead::one_item : runtime::Lookahead::none;
+        const auto lookahead = passes_.prefetch() && !beside_ ? runtime::Lookahead::one_item : runtime::Lookahead::none;
         runtime::parallel_for(passes_.threads, items, {lookahead, Direction::forwards}, run_item,
                               [this]() noexcept { end_stores(passes_); });
     }
@@ -51,6 +52,10 @@ class ByChannels {
   private:
     void run_range(const RangeScratch& scratch, double* levels) const {
         steps_.begin(scratch);
+        if (beside_) {
+            operation_.run_beside(scratch.range);
+            return;
+        }
         if (passes_.channels_in_l1() > 0 && operation_.runs_in_l1()) {
             operation_.run_in_l1(scratch.range, passes_.channels_in_l1());
             return;
@@ -98,6 +103,7 @@ class ByChannels {
     const Passes& passes_;
     const Operation& operation_;
     Steps steps_;
+    const bool beside_;
 };
 
 // ---- by parts: all threads take one step together, then the next ----------------------------------------------------

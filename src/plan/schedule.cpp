@@ -167,7 +167,8 @@ void schedule_by_channels(const Geometry& geometry, const Workload& workload, st
                           Schedule& schedule) {
     schedule.strategy = Strategy::by_channels;
     schedule.channels_per_item = channels;
-    schedule.range = make_range(geometry, workload, Strategy::by_channels, channels);
+    schedule.range =
+        make_range(geometry, workload, Strategy::by_channels, std::max(channels, schedule.channels_beside));
     schedule.slot_bytes = schedule.range.bytes;
     schedule.levels_offset = schedule.slot_bytes;
     const bool columns = geometry.kind == MatrixKind::columns;
@@ -514,14 +515,35 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
     return std::min(most * geometry.unit_channels, kMostChannelsInL1);
 }
 
+// Gradients of a channel can be summed while dx of the one before is stored past all caches. Of a single output that
+// gains as long as dy and x come from caches; of two from memory, too; and if L2 holds both channels beside what passes
+// through, or if one alone fills it, as it would any slab. An item's first channel has none before it: items are large,
+// but several a thread. 0: not so.
+std::int64_t channels_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
+                             const Schedule& schedule) {
+    const std::int64_t bytes = channel_bytes(geometry, workload);
+    const bool two_outputs = workload.streams > 3;
+    const bool both_fit = bytes <= machine.l2_bytes * 2 / 5;
+    const bool one_fills = two_outputs && bytes > machine.l2_bytes * 3 / 4 && bytes <= machine.l2_bytes;
+    const bool can = geometry.rows > 1 && geometry.columns_per_channel % kLanes == 0 && !has_short_planes(geometry) &&
+                     geometry.grid.count() <= kMostBlocksOfChannel;
+    if (!machine.fast_caches || !schedule.stream || workload.reductions == 0 || workload.cached_tensors == 1 || !can ||
+        !(both_fit || one_fills) || (schedule.from_memory && !two_outputs)) {
+        return 0;
+    }
+    const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
+    return std::min(divide_up(geometry.channels, items), kMaxSlabChannels);
+}
+
 void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
     if (schedule_in_order(geometry, workload, schedule)) {
         return;
     }
     const std::int64_t channels = slab_channels(geometry, workload, schedule, machine);
     if (slabs_are_better(geometry, workload, machine, schedule, channels)) {
-        schedule_by_channels(geometry, workload, channels, schedule);
         schedule.channels_in_l1 = channels_in_l1(geometry, workload, machine, schedule);
+        schedule.channels_beside = channels_beside(geometry, workload, machine, schedule);
+        schedule_by_channels(geometry, workload, channels, schedule);
     } else {
         schedule_by_parts(geometry, workload, schedule);
     }

@@ -40,6 +40,7 @@ constexpr int kCoefficients = 5;
 constexpr std::int64_t kMaxParameters = 4096; // kernels::kMaxParameters
 
 constexpr std::int64_t kMostChannelsInL1 = 64; // ops::kChannelsAtOnce
+constexpr std::int64_t kMostBlocksOfChannel = 64;
 
 // Byte offsets of what one range of channels needs; see ops/range_scratch.hpp.
 struct RangeScratch {
@@ -73,10 +74,11 @@ struct Schedule {
 
     std::int64_t channels_per_item = 0; // by_channels
     std::int64_t channels_in_l1 = 0;    // of them, so many at a time that stay in L1 from step to step; 0: all of them
-    std::int64_t blocks_per_part = 1;   // by_parts: a power of two
-    std::int64_t parts = 1;             // by_parts
-    std::int64_t panel_columns = 0;     // by_parts, columns: of one reduction item; planes: one channel
-    std::int64_t apply_rows = 1;        // rows and columns (planes: columns of one) that one elementwise call takes
+    std::int64_t channels_beside = 0; // by_channels: of an item, if each is summed beside the outputs of the last; or 0
+    std::int64_t blocks_per_part = 1; // by_parts: a power of two
+    std::int64_t parts = 1;           // by_parts
+    std::int64_t panel_columns = 0;   // by_parts, columns: of one reduction item; planes: one channel
+    std::int64_t apply_rows = 1;      // rows and columns (planes: columns of one) that one elementwise call takes
     std::int64_t apply_columns = 0;
     std::int64_t apply_channels = 0; // planes in the order of memory: of an image, in one call; 0: not so
 

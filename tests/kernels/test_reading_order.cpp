@@ -278,6 +278,78 @@ void check_blocks(const kernels::KernelTable& table) {
     }
 }
 
+// Two channels of 5 rows of 1040 elements: the sums of the second, and dx and dresidual of the first.
+constexpr std::int64_t kBesideColumns = 1040;
+
+struct alignas(64) Line {
+    float elements[16];
+};
+
+struct Beside {
+    std::vector<double> sums = std::vector<double>(2 * 15, -1.0);
+    std::vector<Line> dx = std::vector<Line>(5 * 2 * kBesideColumns / 16);
+    std::vector<Line> dresidual = dx;
+
+    bool operator==(const Beside& other) const {
+        return sums == other.sums && std::memcmp(dx.data(), other.dx.data(), dx.size() * sizeof(Line)) == 0 &&
+               std::memcmp(dresidual.data(), other.dresidual.data(), dx.size() * sizeof(Line)) == 0;
+    }
+};
+
+kernels::GradientSums sums_of_second(const Block& block, const Blocks& blocks, bool prefetch, Beside& result) {
+    kernels::GradientSums task = task_of(block, {false, RowsInOrder::no}, result.sums);
+    task.dy += kBesideColumns;
+    task.x += kBesideColumns;
+    task.mask_bit = kBesideColumns;
+    task.rows = 5;
+    task.columns = kBesideColumns;
+    task.block_rows = blocks.rows;
+    task.block_columns = blocks.columns;
+    task.course = prefetch ? kernels::Course{5, kBesideColumns, 0, true} : kernels::Course{};
+    return task;
+}
+
+kernels::GradientApply outputs_of_first(const Block& block, bool dresidual, Beside& result) {
+    kernels::GradientApply task = {};
+    task.dy = block.dy.data();
+    task.x = block.x.data();
+    task.mask = block.mask.data();
+    task.dx = result.dx.front().elements;
+    task.dresidual = dresidual ? result.dresidual.front().elements : nullptr;
+    task.rows = 5;
+    task.columns = kBesideColumns;
+    task.dy_stride = task.x_stride = task.dx_stride = task.dresidual_stride = block.columns;
+    task.mask_stride = block.columns / 16 * kMaskBytes;
+    task.center = block.center.data();
+    task.scale = block.scale.data();
+    task.shift = block.shift.data();
+    task.x_scale = block.scale.data() + 1;
+    task.offset = block.shift.data() + 1;
+    return task;
+}
+
+void check_beside(const kernels::KernelTable& table) {
+    const Block block(5, 2 * kBesideColumns);
+    for (const Blocks& blocks : {Blocks{5, kBesideColumns, 1}, Blocks{2, kBesideColumns, 3}, Blocks{1, 384, 15}}) {
+        for (const Gate gate : kernels::kFixedGates) {
+            for (const bool dresidual : {false, true}) {
+                Beside expected;
+                table.gradient_sums_uniform[static_cast<int>(gate)](sums_of_second(block, blocks, false, expected));
+                table.gradient_apply_uniform[kernels::gradient_apply_variant(gate, false, dresidual, false)](
+                    outputs_of_first(block, dresidual, expected));
+                for (const bool prefetch : {false, true}) {
+                    Beside result;
+                    table.gradient_sums_beside[kernels::gradient_beside_variant(gate, dresidual)](
+                        sums_of_second(block, blocks, prefetch, result), outputs_of_first(block, dresidual, result));
+                    table.fence_streams();
+                    INFO("blocks of ", blocks.rows, " rows, gate ", static_cast<int>(gate), ", dresidual ", dresidual);
+                    CHECK(result == expected);
+                }
+            }
+        }
+    }
+}
+
 } // namespace
 
 TEST_CASE("moments and gradients have the same sums in every order of reading, wherever they are fetched") {
@@ -294,6 +366,7 @@ TEST_CASE("moments and gradients have the same sums in every order of reading, w
         check_moments(*table);
         check_moments_of_planes(*table);
         check_blocks(*table);
+        check_beside(*table);
     }
 }
 

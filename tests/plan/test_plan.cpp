@@ -423,6 +423,27 @@ TEST_CASE(
     CHECK(!probes({BNORM_NCHW, 2, 128, 128}, kTraining));
 }
 
+TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 holds two, or one fills it") {
+    const auto beside = [](const Shape& shape, const Workload& workload, int threads = 1, bool fast = true) {
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(threads, fast))
+            .channels_beside;
+    };
+    CHECK(beside({BNORM_NCHW, 8, 256, 784}, kBackwardSaved) == 256); // of 12.8 MB from caches
+    CHECK(beside({BNORM_NCHW, 8, 256, 784}, kBackwardSaved, 2) == 0); // stored in caches
+    CHECK(beside({BNORM_NCHW, 8, 512, 784}, kBackwardSaved, 2) == 0); // from memory
+    CHECK(beside({BNORM_NCHW, 8, 512, 784}, kBackwardResidual) == 256);
+    CHECK(beside({BNORM_NCHW, 8, 512, 784}, kBackwardResidual, 2) == 64);
+    CHECK(beside({BNORM_NCHW, 8, 512, 784}, kBackwardResidual, 1, false) == 0);
+    CHECK(beside({BNORM_NCHW, 8, 128, 784}, kBackwardResidual) == 0); // stored in caches
+    CHECK(beside({BNORM_NCHW, 8, 512, 196}, kBackwardResidual) == 0);
+    CHECK(beside({BNORM_NCHW, 8, 512, 784}, kTraining) == 0);
+    CHECK(beside({BNORM_NCHW, 16, 128, 3136}, kBackwardResidual) == 128); // 392 KiB a channel
+    CHECK(beside({BNORM_NCHW, 20, 128, 3136}, kBackwardResidual) == 0);
+    CHECK(beside({BNORM_NCHW, 32, 128, 3136}, kBackwardResidual) == 128); // 784 KiB
+    CHECK(beside({BNORM_NCHW, 32, 128, 3136}, kBackwardSaved) == 0);
+    CHECK(beside({BNORM_NCHW, 48, 128, 3136}, kBackwardResidual) == 0);
+}
+
 TEST_CASE("there planes of one image stay in L1 from sums to outputs: forward past L2, and not past all caches") {
     const auto in_l1 = [](const Shape& shape, const Workload& workload, int threads = 1, bool fast = true) {
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(threads, fast))

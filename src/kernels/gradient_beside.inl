@@ -1,0 +1,88 @@
+// Sums of gradients of one channel while dx and dresidual of another, whose sums are known, are stored past the cache.
+//
+// Stores past the cache leave a core slowly, and loads from memory arrive slowly, but one does not wait for the other:
+// step by step in turns, both together take less time than one after the other, and than a prefetch of the one beside
+// the other, which each take an instruction more.
+#ifndef BNORM_KERNELS_GRADIENT_BESIDE_INL
+#define BNORM_KERNELS_GRADIENT_BESIDE_INL
+
+#include "kernels/gradient_apply.inl"
+#include "kernels/gradient_sums.inl"
+
+namespace bnorm::kernels {
+namespace {
+
+struct NothingFetched {
+    BNORM_MEMBER void operator()(std::int64_t) const {}
+};
+
+// A row of an elementwise pass, taken on along with the sums of another.
+template <class Variant>
+struct RowBeside {
+    GradientApplyRow row;
+    std::int64_t column;
+    GradientApplyParameters parameters;
+
+    BNORM_MEMBER void apply(std::int64_t columns) {
+        gradient_apply_vectors<Variant>(row, column, column + columns, NothingFetched{},
+                                        [&](std::int64_t) { return parameters; });
+        column += columns;
+    }
+};
+
+// `columns` are whole vectors.
+template <class Variant, class Ahead>
+BNORM_INLINE void sum_gradient_row_beside(const GradientRow& row, std::int64_t columns,
+                                          const GateParameters& parameters, LaneGradients& sums, Ahead& ahead,
+                                          RowBeside<Variant> beside) {
+    std::int64_t c = 0;
+    for (; c + kStepElements <= columns; c += kStepElements) {
+        sum_gradient_row<Variant::gate>(at_column<Variant::gate>(row, c), kStepElements, parameters, sums, ahead);
+        beside.apply(kStepElements);
+    }
+    if (c < columns) {
+        sum_gradient_row<Variant::gate>(at_column<Variant::gate>(row, c), columns - c, parameters, sums, ahead);
+        beside.apply(columns - c);
+    }
+}
+
+template <class Variant, class Into>
+BNORM_RARE void sum_blocks_beside(const GradientSums& arguments, const GradientApply& outputs) {
+    const GradientSums task = arguments;
+    const GradientApply other = outputs;
+    const auto other_parameters = gradient_apply_parameters<Variant, Pattern::uniform>(other, 0);
+    const GradientRow first = first_row_of<Variant::gate>(task, 0);
+    const GateParameters parameters = gate_parameters<Variant::gate, Pattern::uniform>(task, 0);
+    auto ahead = gradients_ahead<Into>(task, first);
+    std::int64_t block = 0;
+    for (std::int64_t row = 0; row < task.rows; row += task.block_rows) {
+        const std::int64_t end = row + task.block_rows < task.rows ? row + task.block_rows : task.rows;
+        for (std::int64_t column = 0; column < task.columns; column += task.block_columns, ++block) {
+            const std::int64_t rest = task.columns - column;
+            const std::int64_t columns = rest < task.block_columns ? rest : task.block_columns;
+            LaneGradients sums;
+            clear(sums.dy);
+            clear(sums.products);
+            for (std::int64_t r = row; r < end; ++r) {
+                sum_gradient_row_beside(rows_on(task, at_column<Variant::gate>(first, column), r), columns, parameters,
+                                        sums, ahead,
+                                        RowBeside<Variant>{gradient_apply_row(other, r), column, other_parameters});
+            }
+            task.sum_dy[block] = sum_lanes(sums.dy);
+            task.sum_dy_centered_x[block] = sum_lanes(sums.products);
+        }
+    }
+}
+
+template <int kVariant>
+BNORM_KERNEL void gradient_sums_beside(const GradientSums& task, const GradientApply& other) {
+    using Variant = GradientApplyVariant<gradient_apply_variant(kFixedGates[kVariant % kFixedGateCount], false,
+                                                                kVariant >= kFixedGateCount, true)>;
+    task.course.planes > 0 ? sum_blocks_beside<Variant, IntoL1<kPlanesAheadInL1>>(task, other)
+                           : sum_blocks_beside<Variant, Nowhere>(task, other);
+}
+
+} // namespace
+} // namespace bnorm::kernels
+
+#endif
