@@ -279,15 +279,15 @@ void check_blocks(const kernels::KernelTable& table) {
 }
 
 // Two channels of 5 rows of 1040 elements: the sums of the second, and dx and dresidual of the first.
-constexpr std::int64_t kBesideColumns = 1040;
+constexpr std::int64_t kBesideColumns = 1040; // 65 vectors
 
 struct alignas(64) Line {
     float elements[16];
 };
 
 struct Beside {
-    std::vector<double> sums = std::vector<double>(2 * 15, -1.0);
-    std::vector<Line> dx = std::vector<Line>(5 * 2 * kBesideColumns / 16);
+    std::vector<double> sums = std::vector<double>(30, -1.0);
+    std::vector<Line> dx = std::vector<Line>(650);
     std::vector<Line> dresidual = dx;
 
     bool operator==(const Beside& other) const {

@@ -428,7 +428,7 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(threads, fast))
             .channels_beside;
     };
-    CHECK(beside({BNORM_NCHW, 8, 256, 784}, kBackwardSaved) == 256); // of 12.8 MB from caches
+    CHECK(beside({BNORM_NCHW, 8, 256, 784}, kBackwardSaved) == 256);  // of 12.8 MB from caches
     CHECK(beside({BNORM_NCHW, 8, 256, 784}, kBackwardSaved, 2) == 0); // stored in caches
     CHECK(beside({BNORM_NCHW, 8, 512, 784}, kBackwardSaved, 2) == 0); // from memory
     CHECK(beside({BNORM_NCHW, 8, 512, 784}, kBackwardResidual) == 256);
