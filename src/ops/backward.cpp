@@ -120,11 +120,11 @@ class BackwardFixed final : public Gradient {
 
     void begin(const ChannelRange& range) const override {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
-            StatisticsBuffer running = {};
+            double mean[kChannelsAtOnce];
+            double* inv_std = range.inv_std + index;
             running_statistics(execution_.passes.kernels, args_.running_mean, args_.running_var,
-                               execution_.problem.epsilon, range.first + index, count, running.mean, running.inv_std);
-            set_coefficients(range, index, count, {running.mean, running.inv_std});
-            std::copy_n(running.inv_std, count, range.inv_std + index);
+                               execution_.problem.epsilon, range.first + index, count, mean, inv_std);
+            set_coefficients(range, index, count, {mean, inv_std});
         });
     }
 
