@@ -1,4 +1,5 @@
-// Sums of gradients of one channel while dx and dresidual of another, whose sums are known, are stored past the cache.
+// Sums of gradients of one channel while dx and dresidual of another, whose sums are known, are stored past the cache;
+// where planes share cache lines, of a few channels whose lines are their own.
 //
 // Stores past the cache leave a core slowly, and loads from memory arrive slowly, but one does not wait for the other:
 // step by step in turns, both together take less time than one after the other, and than a prefetch of the one beside
@@ -74,10 +75,70 @@ BNORM_RARE void sum_blocks_beside(const GradientSums& arguments, const GradientA
     }
 }
 
+// ---- planes that share cache lines ----------------------------------------------------------------------------------
+
+struct NoPlaneAhead {
+    NoPlaneAhead(const GradientSums&, std::int64_t) {}
+    BNORM_MEMBER void start(const GradientRow&) {}
+    BNORM_MEMBER void fetch() {}
+};
+
+// One of a run of planes, and the vector that it shares with the next.
+template <class Variant>
+BNORM_INLINE void apply_plane_of_run(const GradientApply& task, const GradientApplyRow& run, std::int64_t plane) {
+    const auto parameters = gradient_plane_parameters<Variant>(task, plane);
+    const std::int64_t end = (plane + 1) * task.columns;
+    const std::int64_t begin = (plane * task.columns + kWidth - 1) / kWidth * kWidth;
+    const std::int64_t i =
+        gradient_apply_vectors<Variant>(run, begin, end, NothingFetched{}, [&](std::int64_t) { return parameters; });
+    if (i < end) {
+        const auto both = blend_parameters(parameters, gradient_plane_parameters<Variant>(task, plane + 1), end - i);
+        gradient_apply_vector<Variant, true, true>(run, i, kWidth, both);
+    }
+}
+
+// Plane by plane in turns, in the order of memory.
+template <class Variant, class Ahead>
+BNORM_RARE void sum_planes_beside(const GradientSums& arguments, const GradientApply& outputs) {
+    const GradientSums task = arguments;
+    const GradientApply other = outputs;
+    const std::int64_t blocks = (task.rows + task.block_rows - 1) / task.block_rows;
+    LaneGradients sums[kMostPlanesBeside];
+    Ahead ahead(task, task.channels);
+    for (std::int64_t block = 0; block < blocks; ++block) {
+        const std::int64_t first = block * task.block_rows;
+        const std::int64_t end = first + task.block_rows < task.rows ? first + task.block_rows : task.rows;
+        for (std::int64_t c = 0; c < task.channels; ++c) {
+            clear(sums[c].dy);
+            clear(sums[c].products);
+        }
+        for (std::int64_t r = first; r < end; ++r) {
+            for (std::int64_t c = 0; c < task.channels; ++c) {
+                const GateParameters parameters = gate_parameters<Variant::gate, Pattern::uniform>(task, c);
+                LaneGradients of_channel = sums[c];
+                ahead.start(first_row_of<Variant::gate>(task, 0));
+                sum_gradient_row<Variant::gate>(rows_on(task, first_row_of<Variant::gate>(task, c), r), task.columns,
+                                                parameters, of_channel, ahead);
+                sums[c] = of_channel;
+                apply_plane_of_run<Variant>(other, gradient_apply_row(other, r), c);
+            }
+        }
+        for (std::int64_t c = 0; c < task.channels; ++c) {
+            task.sum_dy[c * blocks + block] = sum_lanes(sums[c].dy);
+            task.sum_dy_centered_x[c * blocks + block] = sum_lanes(sums[c].products);
+        }
+    }
+}
+
 template <int kVariant>
 BNORM_KERNEL void gradient_sums_beside(const GradientSums& task, const GradientApply& other) {
     using Variant = GradientApplyVariant<gradient_apply_variant(kFixedGates[kVariant % kFixedGateCount], false,
                                                                 kVariant >= kFixedGateCount, true)>;
+    if (task.channels > 1) {
+        task.course.planes > 0 ? sum_planes_beside<Variant, PlaneAhead>(task, other)
+                               : sum_planes_beside<Variant, NoPlaneAhead>(task, other);
+        return;
+    }
     task.course.planes > 0 ? sum_blocks_beside<Variant, IntoL1<kPlanesAheadInL1>>(task, other)
                            : sum_blocks_beside<Variant, Nowhere>(task, other);
 }

@@ -32,6 +32,9 @@ constexpr std::int64_t kMaxParameters = 4096;
 // Planes that gradient_sums_uniform takes together are shorter than this: sums of their columns live on the stack.
 constexpr std::int64_t kMaxTogetherColumns = 96;
 
+// The most channels of planes that one call of gradient_sums_beside takes.
+constexpr std::int64_t kMostPlanesBeside = 4;
+
 enum class Activation : std::int32_t { identity, relu, leaky_relu, clipped_relu };
 constexpr int kActivations = 4;
 
@@ -261,9 +264,10 @@ struct KernelTable {
     void (*gradient_sums_uniform[kGates])(const GradientSums&);
     void (*gradient_sums_periodic[kGates])(const GradientSums&);
     void (*gradient_fixed_periodic[kGradientFixedVariants])(const GradientSums&);
-    // gradient_sums_uniform of one channel, of any blocks, and gradient_apply_uniform of another, of as many rows of as
-    // many columns, whole vectors of kLanes, which is stored past the cache: dx and dresidual are at multiples of 64
-    // bytes.
+    // gradient_sums_uniform of one channel, of any blocks, beside gradient_apply_uniform of another, of as many rows of
+    // as many columns, a multiple of kLanes; or of 2 to kMostPlanesBeside channels, of blocks of whole rows, beside
+    // planes of as many, one run in each of as many rows (strides are not ignored), whose elements are such a multiple.
+    // Stored past the cache: dx and dresidual are at multiples of 64 bytes.
     void (*gradient_sums_beside[kGradientBesideVariants])(const GradientSums&, const GradientApply&);
     void (*gradient_apply_uniform[kGradientApplyVariants])(const GradientApply&);
     void (*gradient_apply_periodic[kGradientApplyVariants])(const GradientApply&);

@@ -47,6 +47,7 @@ void Gradient::write_parameter_gradients(float* dgamma, float* dbeta, std::int64
 
 static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);
 static_assert(plan::kMostChannelsInL1 <= kChannelsAtOnce);
+static_assert(plan::kMostPlanesBeside == kernels::kMostPlanesBeside);
 static_assert(plan::kMaxParameters == kernels::kMaxParameters);
 
 kernels::GradientSums Gradient::sums_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
@@ -121,11 +122,23 @@ bool Gradient::runs_beside() const {
         return output == nullptr || (!is_input(output) && can_stream(schedule, Pattern::uniform,
                                                                      static_cast<const float*>(output), stride, false));
     };
-    // What comes from memory unexpectedly is fetched a slab ahead, which is faster with a single output.
-    const bool gains = !execution_.passes.cold || tensors_.dresidual != nullptr;
+    // Of what comes from memory unexpectedly slabs are fetched ahead, which is faster with a single output, and of
+    // planes that share cache lines. Of the latter no single output waits well for signs.
+    const bool alone = tensors_.dresidual == nullptr;
+    const bool shared_lines = geometry.unit_channels > 1;
+    const bool gains = execution_.passes.cold ? !alone && !shared_lines
+                                              : !(alone && shared_lines && gate_ == kernels::Gate::sign_relu);
     return gains && reductions() == 1 && tensors_.dx != nullptr && !fixed_ && kernels::is_fixed_gate(gate_) &&
            whole_lines(tensors_.dx, geometry.x_stride) && whole_lines(tensors_.dresidual, geometry.residual_stride);
 }
+
+namespace {
+
+Sums merge_blocks(std::int64_t count, const double* dy, const double* products) {
+    return reduce_tree(SumKind::gradient, 0, count, [&](std::int64_t i) { return Sums{0.0, dy[i], products[i]}; });
+}
+
+} // namespace
 
 void Gradient::run_beside(const ChannelRange& range) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
@@ -133,28 +146,36 @@ void Gradient::run_beside(const ChannelRange& range) const {
     const auto sum = kernels.gradient_sums_uniform[static_cast<int>(gate_)];
     const auto sum_beside =
         kernels.gradient_sums_beside[kernels::gradient_beside_variant(gate_, tensors_.dresidual != nullptr)];
+    const std::int64_t unit = geometry.unit_channels;
+    const Pattern pattern = unit == 1 ? Pattern::uniform : Pattern::planes;
     const auto block = [&](std::int64_t index) {
         const std::int64_t width = geometry.columns_per_channel;
-        return plan::Block{0, geometry.rows, (range.first + index) * width, width};
+        return plan::Block{0, geometry.rows, (range.first + index) * width, unit * width};
     };
-    for (std::int64_t index = 0; index < range.count; ++index) {
-        double dy[plan::kMostBlocksOfChannel];
-        double products[plan::kMostBlocksOfChannel];
-        const Coefficients coefficients = advance(range.coefficients, index);
-        const kernels::GradientSums sums = sums_task(Pattern::uniform, block(index), coefficients, dy, products);
+    const auto coefficients = [&](std::int64_t index) { return advance(range.coefficients, index); };
+    for (std::int64_t index = 0; index < range.count; index += unit) {
+        double dy[plan::kMostBlocksBeside];
+        double products[plan::kMostBlocksBeside];
+        kernels::GradientSums sums = sums_task(pattern, block(index), coefficients(index), dy, products);
+        sums.by_images = false; // which has no blocks
         if (index == 0) {
             sum(sums);
         } else {
-            sum_beside(sums, apply_task(Pattern::uniform, block(index - 1), advance(range.coefficients, index - 1)));
+            sum_beside(sums, apply_task(pattern, block(index - unit), coefficients(index - unit)));
         }
-        const Sums all = reduce_tree(SumKind::gradient, 0, geometry.grid.count(), [&](std::int64_t i) {
-            return Sums{0.0, dy[i], products[i]};
-        });
-        range.sums[0][0][index] = all.first;
-        range.sums[0][1][index] = all.second;
-        set_from_sums(range, index, 1);
+        for (std::int64_t c = 0; c < unit; ++c) {
+            const Sums all = merge_blocks(geometry.grid.count(), dy + c * geometry.grid.count(),
+                                          products + c * geometry.grid.count());
+            range.sums[0][0][index + c] = all.first;
+            range.sums[0][1][index + c] = all.second;
+        }
+        set_from_sums(range, index, unit);
     }
-    apply(Pattern::uniform, block(range.count - 1), advance(range.coefficients, range.count - 1), 0);
+    const std::int64_t rows_at_once = unit == 1 ? geometry.rows : 1;
+    for (std::int64_t row = 0; row < geometry.rows; row += rows_at_once) {
+        const plan::Block last = block(range.count - unit);
+        apply(pattern, {row, rows_at_once, last.column, last.columns}, coefficients(range.count - unit), 0);
+    }
     write_sums(range);
 }
 

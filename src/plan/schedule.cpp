@@ -521,18 +521,21 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
 // but several a thread. 0: not so.
 std::int64_t channels_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
                              const Schedule& schedule) {
-    const std::int64_t bytes = channel_bytes(geometry, workload);
+    const std::int64_t unit = geometry.unit_channels;
+    const std::int64_t bytes = channel_bytes(geometry, workload) * unit;
     const bool two_outputs = workload.streams > 3;
     const bool both_fit = bytes <= machine.l2_bytes * 2 / 5;
-    const bool one_fills = two_outputs && bytes > machine.l2_bytes * 3 / 4 && bytes <= machine.l2_bytes;
-    const bool can = geometry.rows > 1 && geometry.columns_per_channel % kLanes == 0 && !has_short_planes(geometry) &&
-                     geometry.grid.count() <= kMostBlocksOfChannel;
+    const bool one_fills = two_outputs && unit == 1 && bytes > machine.l2_bytes * 3 / 4 && bytes <= machine.l2_bytes;
+    const bool whole_lines =
+        unit <= kMostPlanesBeside && geometry.columns_per_channel * unit % kLanes == 0 && geometry.channels % unit == 0;
+    const bool can = geometry.rows > 1 && whole_lines && (unit == 1 || geometry.grid.column_blocks() == 1) &&
+                     !has_short_planes(geometry) && geometry.grid.count() * unit <= kMostBlocksBeside;
     if (!machine.fast_caches || !schedule.stream || workload.reductions == 0 || workload.cached_tensors == 1 || !can ||
         !(both_fit || one_fills) || (schedule.from_memory && !two_outputs)) {
         return 0;
     }
     const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
-    return std::min(divide_up(geometry.channels, items), kMaxSlabChannels);
+    return std::min(round_up(divide_up(geometry.channels, items), unit), kMaxSlabChannels);
 }
 
 void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {

@@ -25,12 +25,16 @@ struct Block {
     Block(std::int64_t row_count, std::int64_t column_count)
         : rows(row_count), columns(column_count), x(elements()), dy(elements()),
           mask(static_cast<std::size_t>(rows * columns / 16 * kMaskBytes + plan::kMaskSpareBytes)),
-          center(width(), 0.25F), scale(width(), 0.5F), shift(width(), -0.125F) {
+          center(width(), 0.25F), scale(width(), 0.5F), shift(width(), -0.125F), x_scale(width()), offset(width()) {
         std::mt19937 engine(1);
         std::normal_distribution<float> normal(1.0F, 3.0F);
         for (std::size_t i = 0; i < elements(); ++i) {
             x[i] = normal(engine);
             dy[i] = normal(engine);
+        }
+        for (std::size_t c = 0; c < width(); ++c) {
+            x_scale[c] = normal(engine);
+            offset[c] = normal(engine);
         }
         for (std::uint8_t& byte : mask) {
             byte = static_cast<std::uint8_t>(engine());
@@ -48,6 +52,8 @@ struct Block {
     std::vector<float> center;
     std::vector<float> scale;
     std::vector<float> shift;
+    std::vector<float> x_scale;
+    std::vector<float> offset;
 };
 
 struct Order {
@@ -278,8 +284,9 @@ void check_blocks(const kernels::KernelTable& table) {
     }
 }
 
-// Two channels of 5 rows of 1040 elements: the sums of the second, and dx and dresidual of the first.
-constexpr std::int64_t kBesideColumns = 1040; // 65 vectors
+// Two runs of 5 rows of 1040 elements, each a channel or several: the sums of the second, and dx and dresidual of the
+// first.
+constexpr std::int64_t kRunColumns = 1040; // 65 vectors
 
 struct alignas(64) Line {
     float elements[16];
@@ -296,53 +303,83 @@ struct Beside {
     }
 };
 
-kernels::GradientSums sums_of_second(const Block& block, const Blocks& blocks, bool prefetch, Beside& result) {
+struct RunBlocks {
+    std::int64_t channels;
+    std::int64_t rows;
+    std::int64_t columns;
+};
+constexpr RunBlocks kRunBlocks[] = {{1, 5, kRunColumns}, {1, 2, kRunColumns}, {1, 1, 384},
+                                    {2, 2, 520},         {4, 5, 260},         {4, 2, 260}};
+
+kernels::GradientSums sums_of_second(const Block& block, const RunBlocks& blocks, bool prefetch, Beside& result) {
     kernels::GradientSums task = task_of(block, {false, RowsInOrder::no}, result.sums);
-    task.dy += kBesideColumns;
-    task.x += kBesideColumns;
-    task.mask_bit = kBesideColumns;
+    task.dy += kRunColumns;
+    task.x += kRunColumns;
+    task.mask_bit = kRunColumns;
     task.rows = 5;
-    task.columns = kBesideColumns;
+    task.channels = blocks.channels;
+    task.columns = task.channel_bits = kRunColumns / blocks.channels;
     task.block_rows = blocks.rows;
     task.block_columns = blocks.columns;
-    task.course = prefetch ? kernels::Course{5, kBesideColumns, 0, true} : kernels::Course{};
+    task.course = prefetch ? kernels::Course{5, task.columns, 0, true} : kernels::Course{};
     return task;
 }
 
-kernels::GradientApply outputs_of_first(const Block& block, bool dresidual, Beside& result) {
+kernels::GradientApply outputs_of_first(const Block& block, std::int64_t channels, bool dresidual, Beside& result) {
     kernels::GradientApply task = {};
     task.dy = block.dy.data();
     task.x = block.x.data();
     task.mask = block.mask.data();
     task.dx = result.dx.front().elements;
     task.dresidual = dresidual ? result.dresidual.front().elements : nullptr;
-    task.rows = 5;
-    task.columns = kBesideColumns;
-    task.dy_stride = task.x_stride = task.dx_stride = task.dresidual_stride = block.columns;
+    task.rows = channels == 1 ? 5 : channels;
+    task.columns = kRunColumns / channels;
+    task.dy_stride = task.x_stride = task.dx_stride = block.columns;
+    task.dresidual_stride = dresidual ? block.columns : 0;
     task.mask_stride = block.columns / 16 * kMaskBytes;
     task.center = block.center.data();
     task.scale = block.scale.data();
     task.shift = block.shift.data();
-    task.x_scale = block.scale.data() + 1;
-    task.offset = block.shift.data() + 1;
+    task.x_scale = block.x_scale.data();
+    task.offset = block.offset.data();
     return task;
 }
 
+Beside one_after_the_other(const kernels::KernelTable& table, const Block& block, const RunBlocks& blocks, Gate gate,
+                           bool dresidual) {
+    Beside result;
+    table.gradient_sums_uniform[static_cast<int>(gate)](sums_of_second(block, blocks, false, result));
+    kernels::GradientApply outputs = outputs_of_first(block, blocks.channels, dresidual, result);
+    const int variant = kernels::gradient_apply_variant(gate, false, dresidual, false);
+    if (blocks.channels == 1) {
+        table.gradient_apply_uniform[variant](outputs);
+        return result;
+    }
+    for (std::int64_t row = 0; row < 5; ++row) {
+        table.gradient_apply_planes[variant](outputs);
+        outputs.dy += outputs.dy_stride;
+        outputs.x += outputs.x_stride;
+        outputs.mask += outputs.mask_stride;
+        outputs.dx += outputs.dx_stride;
+        outputs.dresidual = dresidual ? outputs.dresidual + outputs.dresidual_stride : nullptr;
+    }
+    return result;
+}
+
 void check_beside(const kernels::KernelTable& table) {
-    const Block block(5, 2 * kBesideColumns);
-    for (const Blocks& blocks : {Blocks{5, kBesideColumns, 1}, Blocks{2, kBesideColumns, 3}, Blocks{1, 384, 15}}) {
+    const Block block(5, 2 * kRunColumns);
+    for (const RunBlocks& blocks : kRunBlocks) {
         for (const Gate gate : kernels::kFixedGates) {
             for (const bool dresidual : {false, true}) {
-                Beside expected;
-                table.gradient_sums_uniform[static_cast<int>(gate)](sums_of_second(block, blocks, false, expected));
-                table.gradient_apply_uniform[kernels::gradient_apply_variant(gate, false, dresidual, false)](
-                    outputs_of_first(block, dresidual, expected));
+                const Beside expected = one_after_the_other(table, block, blocks, gate, dresidual);
                 for (const bool prefetch : {false, true}) {
                     Beside result;
                     table.gradient_sums_beside[kernels::gradient_beside_variant(gate, dresidual)](
-                        sums_of_second(block, blocks, prefetch, result), outputs_of_first(block, dresidual, result));
+                        sums_of_second(block, blocks, prefetch, result),
+                        outputs_of_first(block, blocks.channels, dresidual, result));
                     table.fence_streams();
-                    INFO("blocks of ", blocks.rows, " rows, gate ", static_cast<int>(gate), ", dresidual ", dresidual);
+                    INFO(blocks.channels, " channels, blocks of ", blocks.rows, " rows, gate ", static_cast<int>(gate),
+                         ", dresidual ", dresidual);
                     CHECK(result == expected);
                 }
             }
