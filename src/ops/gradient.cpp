@@ -1,9 +1,9 @@
 #include <algorithm>
 
-#include "ops/advance_tasks.hpp"
 #include "ops/affine.hpp"
 #include "ops/backward.hpp"
 #include "ops/reduction_tree.hpp"
+#include "ops/skip_channels.hpp"
 
 namespace bnorm::ops {
 
@@ -109,8 +109,8 @@ void Gradient::run_in_l1(const ChannelRange& range, std::int64_t channels) const
         sum(sums);
         set_from_sums(range, index, count);
         apply(outputs);
-        advance_to(sums, count);
-        advance_to(outputs, count, sums.channel_bits);
+        skip_channels(sums, count);
+        skip_channels(outputs, count, sums.channel_bits);
     }
     write_sums(range);
 }

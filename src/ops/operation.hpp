@@ -1,5 +1,7 @@
 // An operation as its steps: begin, (reduce, finish) as often as it has reductions, apply. What to do is said by each
-// operation; in which order, on which thread and over which blocks is said once, in passes.cpp.
+// operation; in which order, on which thread and over which blocks is said once, in passes.cpp. Two orders of planes,
+// in which little time is left between the steps of a channel, are those of operations themselves: run_in_l1,
+// run_beside.
 #ifndef BNORM_OPS_OPERATION_HPP
 #define BNORM_OPS_OPERATION_HPP
 
@@ -73,12 +75,14 @@ class Operation {
     virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                        std::int64_t ahead) const = 0;
 
-    // Whether run_in_l1 may take the place of reduce, finish and apply.
+    // Whether run_in_l1 can take the place of reduce, finish and apply in this execution.
     virtual bool runs_in_l1() const { return false; }
-    // Takes a range that has begun through all that follows, `channels` of it at a time: whole planes of one image.
-    virtual void run_in_l1(const ChannelRange&, std::int64_t) const {}
+    // Takes a range that has begun through all that follows, so many channels of it at a time, whose planes of a single
+    // image stay in L1 meanwhile: a multiple of geometry.unit_channels.
+    virtual void run_in_l1(const ChannelRange&, std::int64_t /*channels*/) const {}
 
-    // The same of long planes, each channel's sums beside the outputs of the one before.
+    // The same of planes of several images, each geometry.unit_channels channels' sums beside the outputs of those
+    // before.
     virtual bool runs_beside() const { return false; }
     virtual void run_beside(const ChannelRange&) const {}
 

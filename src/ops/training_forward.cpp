@@ -1,8 +1,8 @@
 // Training forward: moments of x; finish: statistics, running statistics, coefficients; apply.
 #include <algorithm>
 
-#include "ops/advance_tasks.hpp"
 #include "ops/forward.hpp"
+#include "ops/skip_channels.hpp"
 #include "ops/statistics.hpp"
 
 namespace bnorm::ops {
@@ -45,8 +45,8 @@ class TrainingForward final : public Forward {
             execution_.passes.kernels.moments_uniform(moments);
             set_from_moments(range, index, count);
             apply(outputs);
-            advance_to(moments, count);
-            advance_to(outputs, count, execution_.passes.geometry.mask_bit(width));
+            skip_channels(moments, count);
+            skip_channels(outputs, count, execution_.passes.geometry.mask_bit(width));
         }
         write_statistics(range);
     }

@@ -1,7 +1,7 @@
 // Tasks of kernels, taken on along the planes of one image: made once for many channels, of which each call takes a
 // few.
-#ifndef BNORM_OPS_ADVANCE_TASKS_HPP
-#define BNORM_OPS_ADVANCE_TASKS_HPP
+#ifndef BNORM_OPS_SKIP_CHANNELS_HPP
+#define BNORM_OPS_SKIP_CHANNELS_HPP
 
 #include <cstdint>
 
@@ -10,32 +10,32 @@
 namespace bnorm::ops {
 
 template <class T>
-void advance_to(T*& array, std::int64_t count) {
+void skip(T*& array, std::int64_t count) {
     array = array == nullptr ? nullptr : array + count;
 }
 
-// To the channel that comes so many further on. What lies before it has whole bytes of the mask.
+// `channels` take whole bytes of the mask, which has `channel_bits` of each.
 
-inline void advance_to(kernels::PlaneMoments& task, std::int64_t channels) {
+inline void skip_channels(kernels::PlaneMoments& task, std::int64_t channels) {
     task.x += channels * task.columns;
     task.mean += channels;
     task.m2 += channels;
 }
 
-inline void advance_to(kernels::Apply& task, std::int64_t channels, std::int64_t channel_bits) {
+inline void skip_channels(kernels::Apply& task, std::int64_t channels, std::int64_t channel_bits) {
     task.x += channels * task.columns;
     task.y += channels * task.columns;
-    advance_to(task.residual, channels * task.columns);
-    advance_to(task.mask, channels * channel_bits / 8);
+    skip(task.residual, channels * task.columns);
+    skip(task.mask, channels * channel_bits / 8);
     task.center += channels;
     task.scale += channels;
     task.shift += channels;
 }
 
-inline void advance_to(kernels::GradientSums& task, std::int64_t channels) {
+inline void skip_channels(kernels::GradientSums& task, std::int64_t channels) {
     task.dy += channels * task.columns;
     task.x += channels * task.columns;
-    advance_to(task.mask, channels * task.channel_bits / 8);
+    skip(task.mask, channels * task.channel_bits / 8);
     task.center += channels;
     task.scale += channels;
     task.shift += channels;
@@ -43,12 +43,12 @@ inline void advance_to(kernels::GradientSums& task, std::int64_t channels) {
     task.sum_dy_centered_x += channels;
 }
 
-inline void advance_to(kernels::GradientApply& task, std::int64_t channels, std::int64_t channel_bits) {
+inline void skip_channels(kernels::GradientApply& task, std::int64_t channels, std::int64_t channel_bits) {
     task.dy += channels * task.columns;
-    advance_to(task.x, channels * task.columns);
-    advance_to(task.mask, channels * channel_bits / 8);
+    skip(task.x, channels * task.columns);
+    skip(task.mask, channels * channel_bits / 8);
     task.dx += channels * task.columns;
-    advance_to(task.dresidual, channels * task.columns);
+    skip(task.dresidual, channels * task.columns);
     task.center += channels;
     task.scale += channels;
     task.shift += channels;
