@@ -132,14 +132,6 @@ bool Gradient::runs_beside() const {
            whole_lines(tensors_.dx, geometry.x_stride) && whole_lines(tensors_.dresidual, geometry.residual_stride);
 }
 
-namespace {
-
-Sums merge_blocks(std::int64_t count, const double* dy, const double* products) {
-    return reduce_tree(SumKind::gradient, 0, count, [&](std::int64_t i) { return Sums{0.0, dy[i], products[i]}; });
-}
-
-} // namespace
-
 void Gradient::run_beside(const ChannelRange& range) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
     const kernels::KernelTable& kernels = execution_.passes.kernels;
@@ -164,8 +156,9 @@ void Gradient::run_beside(const ChannelRange& range) const {
             sum_beside(sums, apply_task(pattern, block(index - unit), coefficients(index - unit)));
         }
         for (std::int64_t c = 0; c < unit; ++c) {
-            const Sums all = merge_blocks(geometry.grid.count(), dy + c * geometry.grid.count(),
-                                          products + c * geometry.grid.count());
+            const std::int64_t first = c * geometry.grid.count();
+            const Sums all =
+                merge_blocks(SumKind::gradient, geometry.grid, 0, geometry.grid.count(), dy + first, products + first);
             range.sums[0][0][index + c] = all.first;
             range.sums[0][1][index + c] = all.second;
         }

@@ -23,6 +23,15 @@ Sums reduce_tree(SumKind kind, std::int64_t first, std::int64_t count, const Lea
     return merge(kind, a, reduce_tree(kind, first + left, count - left, leaf));
 }
 
+// Of some blocks of one channel's grid, from `first_block` on, whose sums are in the arrays.
+inline Sums merge_blocks(SumKind kind, const plan::BlockGrid& grid, std::int64_t first_block, std::int64_t blocks,
+                         const double* first, const double* second) {
+    return reduce_tree(kind, 0, blocks, [&](std::int64_t index) {
+        const plan::Block block = grid.at(first_block + index);
+        return Sums{static_cast<double>(block.rows * block.columns), first[index], second[index]};
+    });
+}
+
 // The sums of some columns, each over `count` elements.
 struct ColumnSums {
     double* first;

@@ -23,14 +23,6 @@ bool Steps::can_sum_at_once(std::int64_t first_block, std::int64_t blocks) const
             (first_block % of_row == 0 && blocks % of_row == 0));
 }
 
-Sums Steps::merge_blocks(int reduction, std::int64_t first_block, std::int64_t blocks, const double* first,
-                         const double* second) const {
-    return reduce_tree(operation_.sum_kind(reduction), 0, blocks, [&](std::int64_t index) {
-        const Block block = passes_.geometry.grid.at(first_block + index);
-        return Sums{static_cast<double>(block.rows * block.columns), first[index], second[index]};
-    });
-}
-
 Sums Steps::reduce_channel(int reduction, std::int64_t channel, const Coefficients& coefficients,
                            std::int64_t first_block, std::int64_t blocks) const {
     if (blocks > 1 && !can_sum_at_once(first_block, blocks)) {
@@ -47,7 +39,7 @@ Sums Steps::reduce_channel(int reduction, std::int64_t channel, const Coefficien
     double first[kBlocksAtOnce];
     double second[kBlocksAtOnce];
     operation_.reduce(reduction, Pattern::uniform, block, coefficients, first, second);
-    return merge_blocks(reduction, first_block, blocks, first, second);
+    return merge_blocks(operation_.sum_kind(reduction), passes_.geometry.grid, first_block, blocks, first, second);
 }
 
 void Steps::reduce_channels(int reduction, std::int64_t channel, std::int64_t channels,
@@ -69,7 +61,8 @@ void Steps::reduce_channels(int reduction, std::int64_t channel, std::int64_t ch
         operation_.reduce(reduction, Pattern::planes, {0, geometry.rows, (channel + i) * width, count * width},
                           advance(coefficients, i), first, second);
         for (std::int64_t c = 0; c < count; ++c) {
-            const Sums sums = merge_blocks(reduction, 0, blocks, first + c * blocks, second + c * blocks);
+            const Sums sums = merge_blocks(operation_.sum_kind(reduction), geometry.grid, 0, blocks, first + c * blocks,
+                                           second + c * blocks);
             result.first[i + c] = sums.first;
             result.second[i + c] = sums.second;
         }

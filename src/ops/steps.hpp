@@ -45,8 +45,6 @@ class Steps {
   private:
     // Whether kernels sum these blocks of a channel in one call.
     bool can_sum_at_once(std::int64_t first_block, std::int64_t blocks) const;
-    Sums merge_blocks(int reduction, std::int64_t first_block, std::int64_t blocks, const double* first,
-                      const double* second) const;
     // From an element to the same one of the range that the same thread takes next; 0 if there is none.
     std::int64_t ahead(const RangeScratch& scratch) const;
     void expand(const RangeScratch& scratch) const;
