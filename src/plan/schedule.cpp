@@ -535,7 +535,8 @@ std::int64_t channels_beside(const Geometry& geometry, const Workload& workload,
         return 0;
     }
     const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
-    return std::min(round_up(divide_up(geometry.channels, items), unit), kMaxSlabChannels);
+    const std::int64_t most = std::min(round_up(divide_up(geometry.channels, items), unit), kMaxSlabChannels);
+    return even_step(geometry.channels, most, unit, 1, schedule.threads);
 }
 
 void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {

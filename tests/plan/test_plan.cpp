@@ -437,6 +437,8 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
     CHECK(beside({BNORM_NCHW, 8, 128, 784}, kBackwardResidual) == 0);    // stored in caches
     CHECK(beside({BNORM_NCHW, 32, 512, 196}, kBackwardResidual) == 256); // by four, whose cache lines are their own
     CHECK(beside({BNORM_NCHW, 32, 300, 196}, kBackwardResidual, 2) == 40);
+    CHECK(beside({BNORM_NCHW, 32, 36, 3136}, kBackwardResidual, 8) ==
+          1); // of two, some threads would take six, others four
     CHECK(beside({BNORM_NCHW, 32, 514, 196}, kBackwardResidual) == 0);
     CHECK(beside({BNORM_NCHW, 32, 512, 198}, kBackwardResidual) == 0); // by eight
     CHECK(beside({BNORM_NCHW, 32, 2048, 49}, kBackwardResidual) == 0);
