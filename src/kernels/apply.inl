@@ -112,6 +112,12 @@ struct FetchAhead {
     }
 };
 
+struct FetchResidual {
+    const float* residual;
+
+    BNORM_MEMBER void operator()(std::int64_t column) const { prefetch(residual + column); }
+};
+
 template <class Variant>
 struct FetchStreamed {
     const Apply& task;
@@ -139,6 +145,23 @@ BNORM_INLINE std::int64_t apply_vectors(const ApplyRow& row, std::int64_t column
         });
 }
 
+// How far ahead the residual is fetched into L1: while outputs are stored past the caches, what is asked for into L2
+// comes no sooner than by itself.
+constexpr std::int64_t kResidualAhead = 1024;
+
+// As apply_vectors, of a row of the residual that ends at `row_end`, from where on the next one is fetched.
+template <class Variant, class Parameters>
+BNORM_INLINE std::int64_t apply_vectors_fetching_residual(const Apply& task, const ApplyRow& row, std::int64_t column,
+                                                          std::int64_t end, std::int64_t row_end,
+                                                          const Parameters& parameters) {
+    const std::int64_t ahead = kResidualAhead < task.columns ? kResidualAhead : task.columns;
+    const std::int64_t turn = (row_end - ahead) / (kTogether * kWidth) * kTogether * kWidth;
+    column =
+        apply_vectors<Variant>(row, column, turn < end ? turn : end, FetchResidual{row.residual + ahead}, parameters);
+    return apply_vectors<Variant>(row, column, end, FetchResidual{row.residual + task.next_row + ahead - row_end},
+                                  parameters);
+}
+
 template <int kVariant>
 BNORM_KERNEL void apply_uniform(const Apply& arguments) {
     using Variant = ApplyVariant<kVariant>;
@@ -152,8 +175,10 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
             c = head < task.columns ? head : task.columns;
             apply_vector<Variant, false, false>(row, 0, c, parameters);
         }
-        c = apply_vectors<Variant>(row, c, task.columns, FetchAhead<Variant, 3>{task, row},
-                                   [&](std::int64_t) { return parameters; });
+        const auto same = [&](std::int64_t) { return parameters; };
+        c = Variant::residual && task.fetch_residual
+                ? apply_vectors_fetching_residual<Variant>(task, row, c, task.columns, task.columns, same)
+                : apply_vectors<Variant>(row, c, task.columns, FetchAhead<Variant, 3>{task, row}, same);
         if (c < task.columns) {
             apply_vector<Variant, false, false>(row, c, task.columns - c, parameters);
         }
@@ -320,8 +345,10 @@ BNORM_KERNEL void apply_planes(const Apply& arguments) {
     }
     for (std::int64_t plane = 0; plane < task.rows; ++plane) {
         const std::int64_t end = (plane + 1) * task.columns;
-        i = apply_vectors<Variant>(run, i, end, FetchAhead<Variant, 1>{task, run},
-                                   [&](std::int64_t) { return parameters; });
+        const auto same = [&](std::int64_t) { return parameters; };
+        i = Variant::residual && task.fetch_residual
+                ? apply_vectors_fetching_residual<Variant>(task, run, i, end, task.rows * task.columns, same)
+                : apply_vectors<Variant>(run, i, end, FetchAhead<Variant, 1>{task, run}, same);
         if (plane + 1 == task.rows) {
             break;
         }

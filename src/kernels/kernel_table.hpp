@@ -106,8 +106,10 @@ struct Apply {
     float activation_parameter;
     std::int64_t ahead;
     std::int64_t residual_ahead;
-    bool ask_again;    // whether what is fetched from memory is asked for several times
-    bool fetch_output; // periodic, rows without gaps: whether y is in memory and is fetched before it is written
+    bool ask_again;      // whether what is fetched from memory is asked for several times
+    bool fetch_output;   // periodic, rows without gaps: whether y is in memory and is fetched before it is written
+    bool fetch_residual; // uniform, planes, rows going on and on: whether it is fetched into L1 just before it is read
+    std::int64_t next_row; // ... elements from a row of the residual to the one that is read after it
 };
 
 // sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten. gradient_fixed

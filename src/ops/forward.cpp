@@ -61,7 +61,9 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
     // The next image's, which is read for the first time: a uniform kernel goes on to it itself; planes are taken image
     // by image, the last first.
     const bool planes = pattern == Pattern::planes;
-    task.residual_ahead = ahead == 0 ? 0 : (planes ? -task.residual_stride : task.residual_stride);
+    task.next_row = planes ? -task.residual_stride : task.residual_stride;
+    task.residual_ahead = ahead == 0 ? 0 : task.next_row;
+    task.fetch_residual = ahead == 0 && execution_.passes.schedule.fetches_residual;
     const kernels::KernelTable& kernels = execution_.passes.kernels;
     const auto* table = planes                        ? kernels.apply_planes
                         : pattern == Pattern::uniform ? kernels.apply_uniform

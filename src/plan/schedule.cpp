@@ -446,21 +446,27 @@ bool probes_caches(const Geometry& geometry, const Workload& workload, const Mac
     return workload.reductions > 0 && !schedule.from_memory && !follows && geometry.elements() * kElementBytes >= least;
 }
 
+// Residuals of long planes, as long as L2 holds x. Where caches are fast, they come sooner if nothing but they is
+// fetched while outputs are stored past the caches.
+bool reads_residual_alone(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    return machine.fast_caches && geometry.kind == MatrixKind::planes && is_forward_with_residual(workload) &&
+           geometry.columns_per_channel > kLongestPlaneTogether &&
+           channel_bytes(geometry, workload) <= machine.l2_bytes;
+}
+
 // Whether the next slab is fetched while one is applied. Hardware follows long planes through the last-level cache by
 // itself, but not many short ones. Where outputs are stored past L2, backward is faster so, too, and forward of long
 // planes; not with a residual, which is not fetched then. Nowhere there if L2 does not hold two slabs: the next one
 // would drive out what is left of this one. Where caches are fast, sums of long planes ask early enough for what is in
-// memory themselves; beside a residual nothing is fetched then, if slabs are of several channels.
+// memory themselves.
 bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                        const Machine& machine, std::int64_t cached_bytes) {
     if (machine.past_l2 && !l2_holds_two_slabs(geometry, workload, machine)) {
         return false;
     }
     if (geometry.kind == MatrixKind::planes && machine.fast_caches) {
-        const bool follows = is_forward_with_residual(workload) &&
-                             geometry.columns_per_channel > kLongestPlaneTogether &&
-                             channel_bytes(geometry, workload) <= machine.l2_bytes / 4;
-        return !follows && cached_bytes > machine.last_level_bytes / (has_short_planes(geometry) ? 4 : 3);
+        return !reads_residual_alone(geometry, workload, machine) &&
+               cached_bytes > machine.last_level_bytes / (has_short_planes(geometry) ? 4 : 3);
     }
     if (schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes)) {
         return true;
@@ -648,6 +654,8 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time
     schedule.prefetch = fetches_next_slab(geometry, workload, schedule, machine, cached_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(geometry, workload, schedule.threads, machine);
+    schedule.fetches_residual =
+        schedule.stream && geometry.rows > 1 && reads_residual_alone(geometry, workload, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule.planes_together = applies_planes_together(geometry, schedule, machine);
         schedule_planes(geometry, workload, machine, schedule);

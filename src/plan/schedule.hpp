@@ -67,9 +67,10 @@ struct Schedule {
     bool fetches_outputs = false;          // whether forward fetches y before it is written, if x was in memory
     bool sums_by_images = false;           // whether gradients of planes in memory are summed image by image
     bool into_l1 = false;                  // whether columns of x, and planes, are fetched into L1, not L2
-    bool probes = false;       // whether an execution finds out if what is reduced comes from memory all the same
-    bool prefetch = false;     // whether the next slab is fetched while one is applied
-    bool ask_again = false;    // whether an elementwise pass asks several times for what it fetches from memory
+    bool probes = false;           // whether an execution finds out if what is reduced comes from memory all the same
+    bool prefetch = false;         // whether the next slab is fetched while one is applied
+    bool fetches_residual = false; // planes: whether an elementwise pass fetches its residual, if it fetches no slab
+    bool ask_again = false;        // whether an elementwise pass asks several times for what it fetches from memory
     bool joins_passes = false; // columns: whether what sums read is best applied at once, if it need not wait for them
     bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
 

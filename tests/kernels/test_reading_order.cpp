@@ -387,6 +387,61 @@ void check_beside(const kernels::KernelTable& table) {
     }
 }
 
+// 5 rows of one channel, or of four planes, with a residual (what else is dy): y and the mask.
+struct Forward {
+    std::vector<Line> y = std::vector<Line>(650);
+    std::vector<std::uint8_t> mask = std::vector<std::uint8_t>(1400);
+
+    bool operator==(const Forward& other) const {
+        return std::memcmp(y.data(), other.y.data(), y.size() * sizeof(Line)) == 0 && mask == other.mask;
+    }
+};
+
+Forward forward_of(const kernels::KernelTable& table, const Block& block, std::int64_t channels, bool masks,
+                   bool stream, bool fetch) {
+    Forward result;
+    kernels::Apply task = {};
+    task.x = block.x.data();
+    task.residual = block.dy.data();
+    task.y = result.y.front().elements;
+    task.mask = masks ? result.mask.data() : nullptr;
+    task.rows = channels == 1 ? 5 : channels;
+    task.columns = block.columns / channels;
+    task.x_stride = task.residual_stride = task.y_stride = block.columns;
+    task.mask_stride = masks ? block.columns / 16 * kMaskBytes : 0;
+    task.center = block.center.data();
+    task.scale = block.x_scale.data();
+    task.shift = block.offset.data();
+    task.fetch_residual = fetch;
+    task.next_row = block.columns;
+    const int variant = kernels::apply_variant(kernels::Activation::relu, true, masks, stream);
+    for (std::int64_t row = 0; row < (channels == 1 ? 1 : 5); ++row) {
+        (channels == 1 ? table.apply_uniform : table.apply_planes)[variant](task);
+        task.x += block.columns;
+        task.residual += block.columns;
+        task.y += block.columns;
+        task.mask = masks ? task.mask + task.mask_stride : nullptr;
+    }
+    table.fence_streams();
+    return result;
+}
+
+// Rows shorter and longer than what is fetched ahead.
+void check_residual(const kernels::KernelTable& table) {
+    for (const std::int64_t columns : {std::int64_t{2080}, std::int64_t{1040}}) {
+        const Block block(5, columns);
+        for (const std::int64_t channels : {1, 4}) {
+            for (const bool masks : {false, true}) {
+                const Forward expected = forward_of(table, block, channels, masks, false, false);
+                for (const bool stream : {false, true}) {
+                    INFO(channels, " channels, ", columns, " columns, mask ", masks, ", past the caches ", stream);
+                    CHECK(forward_of(table, block, channels, masks, stream, true) == expected);
+                }
+            }
+        }
+    }
+}
+
 } // namespace
 
 TEST_CASE("moments and gradients have the same sums in every order of reading, wherever they are fetched") {
@@ -404,6 +459,7 @@ TEST_CASE("moments and gradients have the same sums in every order of reading, w
         check_moments_of_planes(*table);
         check_blocks(*table);
         check_beside(*table);
+        check_residual(*table);
     }
 }
 

@@ -527,16 +527,36 @@ TEST_CASE("there planes come from memory beyond half of the last-level cache, a 
     };
     CHECK(slab_of_7x7(true) > 2 * slab_of_7x7(false));
 
-    // Slabs are fetched one ahead from a third on, of short planes from a quarter on; beside a residual where a slab
-    // is one channel, or planes are too short for hardware to follow them.
+    // Slabs are fetched one ahead from a third on, of short planes from a quarter on; beside a residual where L2 does
+    // not hold a channel, or planes are too short for hardware to follow them.
     CHECK(!schedule(8, 340, 1024, kTraining).prefetch);
     CHECK(schedule(8, 344, 1024, kTraining).prefetch);
     CHECK(!schedule(16, 1280, 49, kBackwardSaved).prefetch);
     CHECK(schedule(16, 1360, 49, kBackwardSaved).prefetch);
     CHECK(!schedule(8, 704, 1024, kTrainingResidual).prefetch);
     CHECK(schedule(8, 2816, 256, kTrainingResidual).prefetch);
-    CHECK(!schedule(16, 88, 4096, kTrainingResidual).prefetch); // channels of 256 KiB
-    CHECK(schedule(16, 80, 4608, kTrainingResidual).prefetch);
+    CHECK(!schedule(16, 88, 16384, kTrainingResidual).prefetch); // channels of 1 MiB
+    CHECK(schedule(16, 80, 16640, kTrainingResidual).prefetch);
+}
+
+// From 3.4 MiB of all tensors on.
+TEST_CASE("there residuals are fetched where outputs are stored past the caches, of planes that L2 holds beside them") {
+    const auto fetches = [](std::int64_t batch, std::int64_t channels, std::int64_t plane,
+                            const Workload& workload = kTrainingResidual, bool fast = true) {
+        return make_schedule(geometry_of({BNORM_NCHW, batch, channels, plane}, operation_of(workload)), workload,
+                             fast_machine(1, fast))
+            .fetches_residual;
+    };
+    CHECK(fetches(8, 512, 784));
+    CHECK(!fetches(8, 512, 784, kTrainingResidual, false));
+    CHECK(!fetches(8, 512, 784, kTraining));
+    CHECK(!fetches(8, 512, 784, kBackwardResidual));
+    CHECK(!fetches(8, 16, 784)); // in cache
+    CHECK(!fetches(1, 512, 6272));
+    CHECK(!fetches(32, 2048, 256));
+    CHECK(fetches(32, 2048, 272));
+    CHECK(fetches(16, 88, 16384));
+    CHECK(!fetches(16, 80, 16640));
 }
 
 TEST_CASE("there gradients of planes in memory are summed image by image, in slabs of at least four channels") {
