@@ -133,6 +133,15 @@ struct FetchStreamed {
     }
 };
 
+struct FetchStreamedIntoL1 {
+    const ApplyRow& row;
+
+    BNORM_MEMBER void operator()(std::int64_t column) const {
+        prefetch(row.x + column + kStreamedAhead);
+        prefetch(row.residual + column + kStreamedAhead);
+    }
+};
+
 // `parameters(column)` gives each vector its own. Returns where the whole vectors end.
 template <class Variant, class Fetch, class Parameters>
 BNORM_INLINE std::int64_t apply_vectors(const ApplyRow& row, std::int64_t column, std::int64_t end, const Fetch& fetch,
@@ -143,6 +152,15 @@ BNORM_INLINE std::int64_t apply_vectors(const ApplyRow& row, std::int64_t column
         [&](std::int64_t c, const ApplyOutput& output) {
             store_output<Variant, true, Variant::stream>(row, c, kWidth, output);
         });
+}
+
+// As apply_vectors, of columns. Asked vector by vector, into which cache took as long as the prefetches save.
+template <class Variant, class Parameters>
+BNORM_INLINE std::int64_t apply_vectors_of_columns(const Apply& task, const ApplyRow& row, std::int64_t column,
+                                                   std::int64_t end, const Parameters& parameters) {
+    return Variant::stream && Variant::residual && task.inputs_into_l1
+               ? apply_vectors<Variant>(row, column, end, FetchStreamedIntoL1{row}, parameters)
+               : apply_vectors<Variant>(row, column, end, FetchStreamed<Variant>{task, row}, parameters);
 }
 
 // How far ahead the residual is fetched into L1: while outputs are stored past the caches, what is asked for into L2
@@ -236,8 +254,7 @@ BNORM_INLINE void apply_rest_of_row(const Apply& task, const ApplyRow& row) {
     const auto parameters = [&](std::int64_t column) {
         return apply_parameters<Variant, Pattern::periodic>(task, column);
     };
-    const std::int64_t c =
-        apply_vectors<Variant>(row, kFirst * kWidth, task.columns, FetchStreamed<Variant>{task, row}, parameters);
+    const std::int64_t c = apply_vectors_of_columns<Variant>(task, row, kFirst * kWidth, task.columns, parameters);
     if (c < task.columns) {
         apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
     }
@@ -261,8 +278,8 @@ BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
         fetch_outputs<Variant>(task, r, 1);
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kVectors; v += kTogether) {
-            apply_vectors<Variant>(row, v * kWidth, (v + kTogether) * kWidth, FetchStreamed<Variant>{task, row},
-                                   [&](std::int64_t c) { return parameters[c / kWidth]; });
+            apply_vectors_of_columns<Variant>(task, row, v * kWidth, (v + kTogether) * kWidth,
+                                              [&](std::int64_t c) { return parameters[c / kWidth]; });
         }
         if (kRest) {
             apply_rest_of_row<Variant, kVectors>(task, row);

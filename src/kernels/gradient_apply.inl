@@ -120,6 +120,15 @@ struct FetchBothStreamed {
     }
 };
 
+struct FetchBothStreamedIntoL1 {
+    const GradientApplyRow& row;
+
+    BNORM_MEMBER void operator()(std::int64_t column) const {
+        prefetch(row.dy + column + kStreamedAhead);
+        prefetch(row.x + column + kStreamedAhead);
+    }
+};
+
 // What `ahead` of the task asks for.
 struct FetchBothAhead {
     const GradientApply& task;
@@ -179,7 +188,9 @@ BNORM_INLINE void gradient_apply_row_of_columns(const GradientApply& task, const
         return gradient_apply_parameters<Variant, Pattern::periodic>(task, column);
     };
     const std::int64_t c =
-        gradient_apply_vectors<Variant>(row, 0, task.columns, FetchBothStreamed<Variant>{task, row}, parameters);
+        Variant::stream && Variant::reads_x && task.inputs_into_l1
+            ? gradient_apply_vectors<Variant>(row, 0, task.columns, FetchBothStreamedIntoL1{row}, parameters)
+            : gradient_apply_vectors<Variant>(row, 0, task.columns, FetchBothStreamed<Variant>{task, row}, parameters);
     if (c < task.columns) {
         gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
     }
@@ -211,6 +222,14 @@ BNORM_INLINE void gradient_apply_rows_together(const GradientApply& task, std::i
     }
 }
 
+template <class Fetch>
+BNORM_INLINE void fetch_short_row(const Fetch& fetch) {
+    BNORM_UNROLL
+    for (std::int64_t v = 0; v < kTogether; ++v) {
+        fetch(v * kWidth);
+    }
+}
+
 // Rows of so many vectors that all their parameters stay in registers. Hardware fetches dy and x, but not behind
 // a gate.
 template <class Variant>
@@ -222,13 +241,13 @@ BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
     }
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const GradientApplyRow row = gradient_apply_row(task, r);
+        if (Variant::gate != Gate::none) {
+            Variant::stream&& task.inputs_into_l1 ? fetch_short_row(FetchBothStreamedIntoL1{row})
+                                                  : fetch_short_row(FetchBothStreamed<Variant>{task, row});
+        }
         GradientApplyOutput outputs[kTogether];
-        const FetchBothStreamed<Variant> fetch = {task, row};
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kTogether; ++v) {
-            if (Variant::gate != Gate::none) {
-                fetch(v * kWidth);
-            }
             outputs[v] = gradient_apply_output<Variant, true>(
                 row, v * kWidth, mask_from<Variant::gate>(row.mask, v * kWidth), kWidth, parameters[v]);
         }

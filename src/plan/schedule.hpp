@@ -71,6 +71,8 @@ struct Schedule {
     bool prefetch = false;         // whether the next slab is fetched while one is applied
     bool fetches_residual = false; // planes: whether an elementwise pass fetches its residual, if it fetches no slab
     bool ask_again = false;        // whether an elementwise pass asks several times for what it fetches from memory
+    bool inputs_into_l1 = false;   // columns: whether one that reads two tensors and stores one past the caches fetches
+                                   // them into L1
     bool joins_passes = false; // columns: whether what sums read is best applied at once, if it need not wait for them
     bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
 

@@ -596,6 +596,13 @@ TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short
     CHECK(!columns_into_l1(512));
 }
 
+TEST_CASE("there two inputs are fetched into L1 beside outputs that are stored past the caches") {
+    for (const bool fast : {false, true}) {
+        CHECK(make_schedule(geometry_of({BNORM_NHWC, 32, 256, 784}), kTrainingResidual, fast_machine(1, fast))
+                  .inputs_into_l1 == fast);
+    }
+}
+
 TEST_CASE("there outputs that are in memory are fetched if nothing is added to them") {
     const auto fetches = [](const Workload& workload, bool fast) {
         return make_schedule(geometry_of({BNORM_NHWC, 1, 256, 784}), workload, fast_machine(1, fast)).fetches_outputs;
