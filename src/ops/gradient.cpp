@@ -215,7 +215,7 @@ kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& 
     task.activation_parameter = execution_.problem.activation_parameter;
     task.prefetch = execution_.passes.schedule.from_memory; // what only was cold, the sums have brought into a cache
     task.ask_again = execution_.passes.schedule.ask_again;
-    task.inputs_into_l1 = task.prefetch && execution_.passes.schedule.inputs_into_l1;
+    task.inputs_into_l1 = execution_.passes.schedule.inputs_into_l1;
     if (task.dx == nullptr) {
         // dresidual alone is the gated dy: set_coefficients has made the scale 1.
         task.dx = task.dresidual;
