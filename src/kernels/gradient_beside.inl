@@ -1,5 +1,6 @@
 // Sums of gradients of one channel while dx and dresidual of another, whose sums are known, are stored past the cache;
-// where planes share cache lines, of a few channels whose lines are their own.
+// where planes share cache lines, of a few channels whose lines are their own. With fixed statistics, sums and dx of
+// the same channel.
 //
 // Stores past the cache leave a core slowly, and loads from memory arrive slowly, but one does not wait for the other:
 // step by step in turns, both together take less time than one after the other, and than a prefetch of the one beside
@@ -47,32 +48,67 @@ BNORM_INLINE void sum_gradient_row_beside(const GradientRow& row, std::int64_t c
     }
 }
 
+// Of as many channels of both.
 template <class Variant, class Into>
 BNORM_RARE void sum_blocks_beside(const GradientSums& arguments, const GradientApply& outputs) {
     const GradientSums task = arguments;
     const GradientApply other = outputs;
-    const auto other_parameters = gradient_apply_parameters<Variant, Pattern::uniform>(other, 0);
-    const GradientRow first = first_row_of<Variant::gate>(task, 0);
-    const GateParameters parameters = gate_parameters<Variant::gate, Pattern::uniform>(task, 0);
-    auto ahead = gradients_ahead<Into>(task, first);
-    std::int64_t block = 0;
-    for (std::int64_t row = 0; row < task.rows; row += task.block_rows) {
-        const std::int64_t end = row + task.block_rows < task.rows ? row + task.block_rows : task.rows;
-        for (std::int64_t column = 0; column < task.columns; column += task.block_columns, ++block) {
-            const std::int64_t rest = task.columns - column;
-            const std::int64_t columns = rest < task.block_columns ? rest : task.block_columns;
-            LaneGradients sums;
-            clear(sums.dy);
-            clear(sums.products);
-            for (std::int64_t r = row; r < end; ++r) {
-                sum_gradient_row_beside(rows_on(task, at_column<Variant::gate>(first, column), r), columns, parameters,
-                                        sums, ahead,
-                                        RowBeside<Variant>{gradient_apply_row(other, r), column, other_parameters});
+    double* sum_dy = task.sum_dy;
+    double* sum_dy_centered_x = task.sum_dy_centered_x;
+    for (std::int64_t channel = 0; channel < task.channels; ++channel) {
+        const auto other_parameters = gradient_apply_parameters<Variant, Pattern::uniform>(other, channel);
+        const std::int64_t other_column = channel * other.columns;
+        const GradientRow first = first_row_of<Variant::gate>(task, channel);
+        const GateParameters parameters = gate_parameters<Variant::gate, Pattern::uniform>(task, channel);
+        auto ahead = gradients_ahead<Into>(task, first);
+        for (std::int64_t row = 0; row < task.rows; row += task.block_rows) {
+            const std::int64_t end = row + task.block_rows < task.rows ? row + task.block_rows : task.rows;
+            for (std::int64_t column = 0; column < task.columns; column += task.block_columns) {
+                const std::int64_t rest = task.columns - column;
+                const std::int64_t columns = rest < task.block_columns ? rest : task.block_columns;
+                LaneGradients sums;
+                clear(sums.dy);
+                clear(sums.products);
+                for (std::int64_t r = row; r < end; ++r) {
+                    sum_gradient_row_beside(
+                        rows_on(task, at_column<Variant::gate>(first, column), r), columns, parameters, sums, ahead,
+                        RowBeside<Variant>{gradient_apply_row(other, r), other_column + column, other_parameters});
+                }
+                *sum_dy++ = sum_lanes(sums.dy);
+                *sum_dy_centered_x++ = sum_lanes(sums.products);
             }
-            task.sum_dy[block] = sum_lanes(sums.dy);
-            task.sum_dy_centered_x[block] = sum_lanes(sums.products);
         }
     }
+}
+
+// With fixed statistics dx does not wait for the sums: that of the very elements, while L1 has them. A step is summed
+// before it is stored: dx may be dy or x.
+BNORM_INLINE GradientApply fixed_outputs_of(const GradientSums& task) {
+    GradientApply outputs{};
+    outputs.dy = task.dy;
+    outputs.x = task.x;
+    outputs.mask = task.mask + task.mask_bit / 8;
+    outputs.dx = task.dx;
+    outputs.rows = task.rows;
+    outputs.columns = task.columns;
+    outputs.dy_stride = task.dy_stride;
+    outputs.x_stride = task.x_stride;
+    outputs.mask_stride = task.mask_stride;
+    outputs.dx_stride = task.dx_stride;
+    outputs.center = task.center;
+    outputs.scale = task.scale;
+    outputs.shift = task.shift;
+    outputs.activation_parameter = task.activation_parameter;
+    return outputs;
+}
+
+template <int kVariant>
+BNORM_KERNEL void gradient_fixed_uniform(const GradientSums& task) {
+    using Variant = GradientApplyVariant<gradient_apply_variant(kFixedGates[kVariant % kFixedGateCount], true, false,
+                                                                kVariant >= kFixedGateCount)>;
+    const GradientApply outputs = fixed_outputs_of(task);
+    task.course.planes > 0 ? sum_blocks_beside<Variant, IntoL1<kPlanesAheadInL1>>(task, outputs)
+                           : sum_blocks_beside<Variant, Nowhere>(task, outputs);
 }
 
 // ---- planes that share cache lines ----------------------------------------------------------------------------------

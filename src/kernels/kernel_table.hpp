@@ -267,6 +267,9 @@ struct KernelTable {
     void (*apply_planes[kApplyVariants])(const Apply&); // one mask row for all planes
     void (*gradient_sums_uniform[kGates])(const GradientSums&);
     void (*gradient_sums_periodic[kGates])(const GradientSums&);
+    // uniform: rows and blocks of multiples of kLanes columns, and as many bits of the mask; neither by images nor
+    // together. Stored past the cache: dx is at multiples of 64 bytes.
+    void (*gradient_fixed_uniform[kGradientFixedVariants])(const GradientSums&);
     void (*gradient_fixed_periodic[kGradientFixedVariants])(const GradientSums&);
     // gradient_sums_uniform of one channel, of any blocks, beside gradient_apply_uniform of another, of as many rows of
     // as many columns, a multiple of kLanes; or of 2 to kMostPlanesBeside channels, of blocks of whole rows, beside

@@ -57,6 +57,7 @@ const KernelTable BNORM_KERNEL_TABLE = {
     BNORM_APPLY_VARIANTS(apply_planes),
     BNORM_GATES(gradient_sums_uniform),
     BNORM_GATES(gradient_sums_periodic),
+    BNORM_SIX_VARIANTS(gradient_fixed_uniform),
     BNORM_SIX_VARIANTS(gradient_fixed_periodic),
     BNORM_SIX_VARIANTS(gradient_sums_beside),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_uniform),

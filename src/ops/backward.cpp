@@ -131,7 +131,7 @@ class BackwardFixed final : public Gradient {
     void reduce(int, Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* first,
                 double* second) const override {
         if (reduces_and_applies()) {
-            reduce_and_apply(block, coefficients, first, second);
+            reduce_and_apply(pattern, block, coefficients, first, second);
         } else {
             reduce_gradient(pattern, block, coefficients, first, second);
         }
@@ -140,12 +140,13 @@ class BackwardFixed final : public Gradient {
     void finish(int, const ChannelRange& range) const override { write_sums(range); }
 
   private:
-    // dx need not wait for the sums. Planes stay in L2 between two passes.
+    // dx need not wait for the sums.
     bool reduces_and_applies() const {
         const Passes& passes = execution_.passes;
+        const bool joins = passes.schedule.joins_passes;
         return reductions() > 0 && args_.dx != nullptr && args_.dresidual == nullptr && kernels::is_fixed_gate(gate_) &&
-               passes.geometry.kind == plan::MatrixKind::columns &&
-               (passes.schedule.joins_passes || passes.from_memory());
+               (passes.geometry.kind == plan::MatrixKind::columns ? joins || passes.from_memory()
+                                                                  : joins && takes_planes());
     }
 
     void write_sums(const ChannelRange& range) const override {

@@ -54,7 +54,7 @@ class Gradient : public Operation {
     void reduce_gradient(Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
                          double* sum_dy_centered_x) const;
     // And dx of the block with fixed statistics; no dresidual, a gate of kernels::kFixedGates.
-    void reduce_and_apply(const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
+    void reduce_and_apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
                           double* sum_dy_centered_x) const;
     // Of `count` channels, at most kChannelsAtOnce, from the index-th of the range: for the sums and for apply with
     // fixed statistics.

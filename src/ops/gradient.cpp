@@ -172,16 +172,19 @@ void Gradient::run_beside(const ChannelRange& range) const {
     write_sums(range);
 }
 
-void Gradient::reduce_and_apply(const plan::Block& block, const Coefficients& coefficients, double* sum_dy,
-                                double* sum_dy_centered_x) const {
-    kernels::GradientSums task = sums_task(Pattern::periodic, block, coefficients, sum_dy, sum_dy_centered_x);
+void Gradient::reduce_and_apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
+                                double* sum_dy, double* sum_dy_centered_x) const {
+    kernels::GradientSums task = sums_task(pattern, block, coefficients, sum_dy, sum_dy_centered_x);
     const std::int64_t stride = execution_.passes.geometry.x_stride;
     task.dx = block_address(static_cast<float*>(tensors_.dx), stride, block);
     task.dx_stride = stride;
+    const bool periodic = pattern == Pattern::periodic;
+    const Pattern stores = periodic ? pattern : Pattern::uniform;
     const bool stream =
-        !is_input(tensors_.dx) && can_stream(execution_.passes.schedule, Pattern::periodic, task.dx, stride, true);
+        !is_input(tensors_.dx) && can_stream(execution_.passes.schedule, stores, task.dx, stride, periodic);
     const kernels::KernelTable& kernels = execution_.passes.kernels;
-    kernels.gradient_fixed_periodic[kernels::gradient_fixed_variant(gate_, stream)](task);
+    const auto* table = periodic ? kernels.gradient_fixed_periodic : kernels.gradient_fixed_uniform;
+    table[kernels::gradient_fixed_variant(gate_, stream)](task);
 }
 
 bool Gradient::is_input(const void* output) const {

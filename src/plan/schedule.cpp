@@ -545,6 +545,11 @@ std::int64_t channels_beside(const Geometry& geometry, const Workload& workload,
     return even_step(geometry.channels, most, unit, 1, schedule.threads);
 }
 
+// Planes of whole vectors.
+bool joins_passes_of_planes(const Geometry& geometry, const Machine& machine) {
+    return machine.fast_caches && !has_short_planes(geometry) && geometry.columns_per_channel % kLanes == 0;
+}
+
 void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
     if (schedule_in_order(geometry, workload, schedule)) {
         return;
@@ -659,6 +664,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
         schedule.stream && geometry.rows > 1 && reads_residual_alone(geometry, workload, machine);
     if (geometry.kind == MatrixKind::planes) {
         schedule.planes_together = applies_planes_together(geometry, schedule, machine);
+        schedule.joins_passes = joins_passes_of_planes(geometry, machine);
         schedule_planes(geometry, workload, machine, schedule);
     } else {
         schedule.joins_passes = !rows_share_sets(geometry, kNearOfPanels);

@@ -387,6 +387,70 @@ void check_beside(const kernels::KernelTable& table) {
     }
 }
 
+// With fixed statistics: the sums of one run of 1040 elements, or of a few channels, and dx of the same.
+enum class Place { apart, dy, x }; // of dx
+
+Beside fixed_of(const kernels::KernelTable& table, const Block& block, const RunBlocks& blocks, Gate gate, Place place,
+                bool stream, bool prefetch) {
+    Beside result;
+    const std::size_t bytes = block.elements() * sizeof(float);
+    float* dx = result.dx.front().elements;
+    kernels::GradientSums task = sums_of_second(block, blocks, prefetch, result);
+    const std::ptrdiff_t second = task.x - block.x.data();
+    if (place != Place::apart) {
+        std::memcpy(dx, (place == Place::x ? block.x : block.dy).data(), bytes);
+        (place == Place::x ? task.x : task.dy) = dx + second;
+    }
+    task.dx = dx + second;
+    task.dx_stride = block.columns;
+    table.gradient_fixed_uniform[kernels::gradient_fixed_variant(gate, stream)](task);
+    table.fence_streams();
+    return result;
+}
+
+Beside fixed_one_after_the_other(const kernels::KernelTable& table, const Block& block, const RunBlocks& blocks,
+                                 Gate gate, Place place) {
+    Beside result;
+    const kernels::GradientSums sums = sums_of_second(block, blocks, false, result);
+    table.gradient_sums_uniform[static_cast<int>(gate)](sums);
+    if (place != Place::apart) {
+        std::memcpy(result.dx.front().elements, (place == Place::x ? block.x : block.dy).data(),
+                    block.elements() * sizeof(float));
+    }
+    kernels::GradientApply outputs = outputs_of_first(block, 1, false, result);
+    outputs.columns = sums.columns;
+    for (std::int64_t channel = 0; channel < blocks.channels; ++channel) {
+        const std::int64_t column = kRunColumns + channel * sums.columns;
+        kernels::GradientApply one = outputs;
+        one.dy += column;
+        one.x += column;
+        one.mask += column / 16 * kMaskBytes;
+        one.dx += column;
+        one.center += channel;
+        one.scale += channel;
+        one.shift += channel;
+        table.gradient_apply_uniform[kernels::gradient_apply_variant(gate, true, false, false)](one);
+    }
+    return result;
+}
+
+constexpr RunBlocks kFixedBlocks[] = {{1, 5, kRunColumns}, {1, 2, kRunColumns}, {1, 1, 384}, {5, 5, 208}, {5, 2, 208}};
+
+void check_fixed(const kernels::KernelTable& table) {
+    const Block block(5, 2 * kRunColumns);
+    for (const RunBlocks& blocks : kFixedBlocks) {
+        for (const Gate gate : kernels::kFixedGates) {
+            for (const Place place : {Place::apart, Place::dy, Place::x}) {
+                const Beside expected = fixed_one_after_the_other(table, block, blocks, gate, place);
+                INFO(blocks.channels, " channels, blocks of ", blocks.rows, " rows, gate ", static_cast<int>(gate),
+                     ", place ", static_cast<int>(place));
+                CHECK(fixed_of(table, block, blocks, gate, place, false, false) == expected);
+                CHECK(fixed_of(table, block, blocks, gate, place, true, true) == expected);
+            }
+        }
+    }
+}
+
 // 5 rows of one channel, or of four planes, with a residual (what else is dy): y and the mask.
 struct Forward {
     std::vector<Line> y = std::vector<Line>(650);
@@ -459,6 +523,7 @@ TEST_CASE("moments and gradients have the same sums in every order of reading, w
         check_moments_of_planes(*table);
         check_blocks(*table);
         check_beside(*table);
+        check_fixed(*table);
         check_residual(*table);
     }
 }

@@ -539,6 +539,19 @@ TEST_CASE("there planes come from memory beyond half of the last-level cache, a 
     CHECK(schedule(16, 80, 16640, kTrainingResidual).prefetch);
 }
 
+TEST_CASE("there sums of planes of whole vectors join what does not wait for them") {
+    const auto joins = [](bnorm_layout layout, std::int64_t plane, bool fast = true) {
+        return make_schedule(geometry_of({layout, 8, 64, plane}, BNORM_BACKWARD_FIXED), kBackwardFixed,
+                             fast_machine(1, fast))
+            .joins_passes;
+    };
+    CHECK(joins(BNORM_NCHW, 784));
+    CHECK(!joins(BNORM_NCHW, 784, false));
+    CHECK(!joins(BNORM_NCHW, 196));
+    CHECK(!joins(BNORM_NCHW, 64)); // short: summed together, or otherwise
+    CHECK(joins(BNORM_NHWC, 784, false));
+}
+
 // From 3.4 MiB of all tensors on.
 TEST_CASE("there residuals are fetched where outputs are stored past the caches, of planes that L2 holds beside them") {
     const auto fetches = [](std::int64_t batch, std::int64_t channels, std::int64_t plane,
