@@ -227,12 +227,16 @@ TEST_CASE("whether tensors are in cache or in memory changes no bits") {
     }
 }
 
-// Asked for together, dx and the parameters' gradients are computed in one pass where pixels are rows, by other
-// kernels.
+// Asked for together, dx and the parameters' gradients are computed in one pass by other kernels, where pixels are rows
+// and of planes of whole vectors; dx alone in another order.
 TEST_CASE("frozen backward: together or one by one, the same bits") {
     std::vector<Shape> all = {{BNORM_NHWC, 1, 64, 28003}}; // stored past a cache of 32 MiB
     for (const std::int64_t channels : {3, 17, 64, 100, 256, 512, 700, 1024}) {
         all.push_back({BNORM_NHWC, 5, channels, 16391 / channels});
+    }
+    all.push_back({BNORM_NCHW, 5, 70, 12544});
+    for (const std::int64_t plane : {49, 96, 100, 784, 3025, 3136, 40000}) {
+        all.push_back({BNORM_NCHW, 5, 40000 / plane, plane});
     }
     for (const Shape& shape : all) {
         const Setup with_mask = {.shape = shape, .activation = {BNORM_RELU, 0.0F}, .mask = true};

@@ -22,8 +22,20 @@ plan::Workload workload_of(const bnorm_problem& problem) {
     case BNORM_BACKWARD_FIXED: return {1, true, 5, 2, 3 + residual, false, true};
     case BNORM_MOMENTS: return {1, false, 0, 1, 1};
     case BNORM_GRADIENT_SUMS: return {1, false, 5, 2, 2};
-    default: return {0, true, 5, 2, 3 + residual};
+    default: return {0, true, 5, 2, 3 + residual, true};
     }
+}
+
+// Where that was measured.
+plan::Schedule elementwise_schedule(const bnorm_problem& problem, const plan::Geometry& geometry,
+                                    const plan::Schedule& schedule, const plan::Machine& machine) {
+    plan::Workload workload = workload_of(problem);
+    if (problem.operation != BNORM_BACKWARD_FIXED || !machine.fast_caches) {
+        return schedule;
+    }
+    workload.reductions = 0;
+    workload.in_order = true;
+    return plan::make_schedule(geometry, workload, machine);
 }
 
 plan::Machine machine_of(int threads) {
@@ -58,7 +70,9 @@ bnorm_plan::bnorm_plan(const bnorm_problem& checked, bnorm_isa chosen_isa, int m
     : problem(api::without_pointers(checked)), isa(chosen_isa), kernels(runtime::kernel_table(chosen_isa)),
       geometry(plan::make_geometry(checked)),
       schedule(plan::make_schedule(geometry, api::workload_of(checked), api::machine_of(most_threads))),
-      threads{schedule.threads, api::host_of(checked)}, workspaces(static_cast<std::size_t>(schedule.scratch_bytes)) {}
+      elementwise(api::elementwise_schedule(checked, geometry, schedule, api::machine_of(most_threads))),
+      threads{schedule.threads, api::host_of(checked)}, elementwise_threads{elementwise.threads, api::host_of(checked)},
+      workspaces(static_cast<std::size_t>(std::max(schedule.scratch_bytes, elementwise.scratch_bytes))) {}
 
 bnorm_status bnorm_plan_create(const bnorm_problem* problem, bnorm_plan** plan) {
     return api::guard("bnorm_plan_create", [&]() -> bnorm_status {

@@ -17,7 +17,10 @@ struct bnorm_plan {
     const bnorm::kernels::KernelTable& kernels;
     const bnorm::plan::Geometry geometry;
     const bnorm::plan::Schedule schedule;
-    const bnorm::runtime::Threads threads;
+    // Frozen backward of which no sums are wanted: nothing is reduced.
+    const bnorm::plan::Schedule elementwise;
+    const bnorm::runtime::Threads threads;             // schedule.threads of them
+    const bnorm::runtime::Threads elementwise_threads; // elementwise.threads of them
     bnorm::runtime::WorkspacePool workspaces;
 };
 

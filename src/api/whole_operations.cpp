@@ -87,5 +87,13 @@ bnorm_status bnorm_backward_fixed(const bnorm_plan* plan, const bnorm_backward_f
             arguments.add_gradient_outputs(args->dx, args->dresidual, args->dgamma, args->dbeta);
             return BNORM_OK;
         },
-        [&](const ops::Execution& execution) { ops::backward_fixed(execution, *args); });
+        [&](const ops::Execution& execution) {
+            if (args->dgamma != nullptr || args->dbeta != nullptr) {
+                ops::backward_fixed(execution, *args);
+                return;
+            }
+            ops::Passes passes = {plan->geometry, plan->elementwise, plan->kernels, plan->elementwise_threads,
+                                  execution.passes.scratch};
+            ops::backward_fixed({plan->problem, passes}, *args);
+        });
 }

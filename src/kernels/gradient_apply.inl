@@ -322,7 +322,10 @@ BNORM_KERNEL void gradient_apply_planes(const GradientApply& arguments) {
     const FetchBothAhead fetch = {task, run};
     for (std::int64_t plane = 0; plane < task.rows; ++plane) {
         const std::int64_t end = (plane + 1) * task.columns;
-        i = gradient_apply_vectors<Variant>(run, i, end, fetch, [&](std::int64_t) { return parameters; });
+        const auto same = [&](std::int64_t) { return parameters; };
+        i = Variant::stream && Variant::gate != Gate::none && Variant::reads_x && task.inputs_into_l1
+                ? gradient_apply_vectors<Variant>(run, i, end, FetchBothStreamedIntoL1{run}, same)
+                : gradient_apply_vectors<Variant>(run, i, end, fetch, same);
         if (plane + 1 == task.rows) {
             break;
         }

@@ -218,7 +218,9 @@ kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& 
     task.activation_parameter = execution_.problem.activation_parameter;
     task.prefetch = execution_.passes.schedule.from_memory; // what only was cold, the sums have brought into a cache
     task.ask_again = execution_.passes.schedule.ask_again;
-    task.inputs_into_l1 = execution_.passes.schedule.inputs_into_l1;
+    // What was reduced before, planes still have in L2.
+    task.inputs_into_l1 =
+        execution_.passes.schedule.inputs_into_l1 && (pattern == Pattern::periodic || reductions() == 0);
     if (task.dx == nullptr) {
         // dresidual alone is the gated dy: set_coefficients has made the scale 1.
         task.dx = task.dresidual;
@@ -238,8 +240,20 @@ int Gradient::apply_variant(Pattern pattern, const kernels::GradientApply& task)
     return kernels::gradient_apply_variant(gate_, fixed_ || tensors_.dx == nullptr, both, stream);
 }
 
+// As Forward's.
+void Gradient::apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const {
+    const std::int64_t width = execution_.passes.geometry.columns_per_channel;
+    for (std::int64_t c = 0; c < block.columns; c += width) {
+        apply(Pattern::uniform, {block.row, 1, block.column + c, width}, advance(coefficients, c / width), ahead);
+    }
+}
+
 void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                      std::int64_t ahead) const {
+    if (pattern == Pattern::planes && !takes_planes()) {
+        apply_each_plane(block, coefficients, ahead);
+        return;
+    }
     kernels::GradientApply task = apply_task(pattern, block, coefficients);
     task.ahead = ahead;
     const kernels::KernelTable& kernels = execution_.passes.kernels;

@@ -487,9 +487,10 @@ bool applies_planes_together(const Geometry& geometry, const Schedule& schedule,
 }
 
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
-// Not where the parameters of all channels together are too many, nor planes that are larger than a thread should take.
-bool schedule_in_order(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
-    if (!workload.in_order) {
+// Not where the parameters of all channels together are too many, nor planes that are larger than a thread should take;
+// gradients only where that was measured.
+bool schedule_in_order(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
+    if (!workload.in_order || (workload.cached_tensors > 1 && !machine.fast_caches)) {
         return false;
     }
     const std::int64_t channels = planes_in_order(geometry, schedule.threads);
@@ -551,7 +552,7 @@ bool joins_passes_of_planes(const Geometry& geometry, const Machine& machine) {
 }
 
 void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
-    if (schedule_in_order(geometry, workload, schedule)) {
+    if (schedule_in_order(geometry, workload, machine, schedule)) {
         return;
     }
     const std::int64_t channels = slab_channels(geometry, workload, schedule, machine);

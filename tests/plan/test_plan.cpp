@@ -552,6 +552,18 @@ TEST_CASE("there sums of planes of whole vectors join what does not wait for the
     CHECK(joins(BNORM_NHWC, 784, false));
 }
 
+TEST_CASE("there gradients that wait for no sums are applied in the order of memory") {
+    static constexpr Workload kGradientApply = {0, true, 5, 2, 3, true};
+    const auto images = [](bnorm_layout layout, bool fast) {
+        const Schedule schedule = make_schedule(geometry_of({layout, 8, 64, 3136}, BNORM_GRADIENT_APPLY),
+                                                kGradientApply, fast_machine(1, fast));
+        return schedule.strategy == Strategy::by_parts && schedule.apply_channels > 0;
+    };
+    CHECK(images(BNORM_NCHW, true));
+    CHECK(!images(BNORM_NCHW, false));
+    CHECK(!images(BNORM_NHWC, true)); // rows are in that order
+}
+
 // From 3.4 MiB of all tensors on.
 TEST_CASE("there residuals are fetched where outputs are stored past the caches, of planes that L2 holds beside them") {
     const auto fetches = [](std::int64_t batch, std::int64_t channels, std::int64_t plane,
