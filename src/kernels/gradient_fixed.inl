@@ -141,7 +141,7 @@ BNORM_INLINE void gradient_fixed_row(const GradientSums& task, std::int64_t r, S
 template <Gate kGate, bool kStream>
 BNORM_RARE void gradient_fixed_rows(const GradientSums& arguments) {
     const GradientSums task = arguments;
-    GradientRowsAhead<IntoL2> ahead = columns_ahead(task);
+    GradientRowsAhead<IntoL2> ahead = columns_ahead<IntoL2>(task);
     StoredSums stored[kFixedColumns / kWidth] = {};
     for (std::int64_t r = 0; r < task.rows; ++r) {
         if ((r + 1) % kGroup == 0 || r + 1 == task.rows) {

@@ -136,6 +136,7 @@ struct GradientSums {
     const float* shift;
     float activation_parameter;
     bool prefetch;        // periodic, together: whether dy and x come from memory
+    bool ask_often;       // periodic: whether those are asked for very often
     RowsInOrder in_order; // periodic, rows without gaps
     bool together;        // uniform: sum column by column; columns < kMaxTogetherColumns, channel_bits = columns
     bool by_images;       // uniform, not together: sum long planes image by image, fetched into L1

@@ -77,6 +77,7 @@ kernels::GradientSums Gradient::sums_task(Pattern pattern, const plan::Block& bl
     task.shift = coefficients[kShift];
     task.activation_parameter = execution_.problem.activation_parameter;
     task.prefetch = execution_.passes.from_memory();
+    task.ask_often = execution_.passes.schedule.asks_often;
     task.in_order = execution_.passes.sums_in_order();
     if (pattern != Pattern::periodic) {
         task.course = course_of(execution_.passes, block);

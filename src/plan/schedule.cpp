@@ -659,6 +659,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     schedule.probes = probes_caches(geometry, workload, machine, schedule);
     schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time
     schedule.inputs_into_l1 = machine.fast_caches;
+    schedule.asks_often = machine.fast_caches;
     schedule.prefetch = fetches_next_slab(geometry, workload, schedule, machine, cached_bytes);
     schedule.stream = workload.applies && bytes > stream_limit(geometry, workload, schedule.threads, machine);
     schedule.fetches_residual =

@@ -73,6 +73,7 @@ struct Schedule {
     bool ask_again = false;        // whether an elementwise pass asks several times for what it fetches from memory
     bool inputs_into_l1 = false;   // columns: whether one that reads two tensors and stores one past the caches fetches
                                    // them into L1
+    bool asks_often = false;       // columns: whether sums of gradients ask very often for what they fetch from memory
     bool joins_passes = false;     // whether what sums read is best applied at once, if it need not wait for them
     bool planes_together = false;  // planes: whether those of an image are applied as one run, if the operation can
 

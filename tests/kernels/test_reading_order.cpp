@@ -61,6 +61,7 @@ struct Order {
     RowsInOrder in_order;
     bool into_l1 = false;
     bool by_images = false;
+    bool ask_often = false;
 };
 
 // sum(dy') of all columns, then sum(dy'*(x-center)).
@@ -79,6 +80,7 @@ kernels::GradientSums task_of(const Block& block, const Order& order, std::vecto
     task.activation_parameter = 0.1F;
     task.prefetch = order.prefetch;
     task.in_order = order.in_order;
+    task.ask_often = order.ask_often;
     task.sum_dy = sums.data();
     task.sum_dy_centered_x = sums.data() + sums.size() / 2;
     return task;
@@ -137,8 +139,13 @@ void check_planes(const kernels::KernelTable& table) {
 
 void check_orders(const kernels::KernelTable& table) {
     constexpr Order kOrders[] = {
-        {true, RowsInOrder::no},       {false, RowsInOrder::from_caches}, {true, RowsInOrder::from_caches},
-        {false, RowsInOrder::from_l2}, {true, RowsInOrder::from_memory},
+        {true, RowsInOrder::no},
+        {false, RowsInOrder::from_caches},
+        {true, RowsInOrder::from_caches},
+        {false, RowsInOrder::from_l2},
+        {true, RowsInOrder::from_memory},
+        {true, RowsInOrder::no, false, false, true},
+        {true, RowsInOrder::from_memory, false, false, true},
     };
     for (const std::int64_t columns : {std::int64_t{64}, std::int64_t{128}, std::int64_t{256}, std::int64_t{272},
                                        std::int64_t{512}, std::int64_t{1024}}) {
@@ -150,7 +157,7 @@ void check_orders(const kernels::KernelTable& table) {
                 for (const Order& order : kOrders) {
                     const std::vector<double> sums = sums_of(table, static_cast<Gate>(gate), block, order);
                     INFO("columns ", columns, ", rows ", rows, ", gate ", gate, ", prefetch ", order.prefetch,
-                         ", in order ", static_cast<int>(order.in_order));
+                         ", in order ", static_cast<int>(order.in_order), ", often ", order.ask_often);
                     CHECK(std::memcmp(sums.data(), expected.data(), sums.size() * sizeof(double)) == 0);
                 }
             }

@@ -621,10 +621,12 @@ TEST_CASE("there rows of up to 256 columns and planes are fetched into L1, short
     CHECK(!columns_into_l1(512));
 }
 
-TEST_CASE("there two inputs are fetched into L1 beside outputs that are stored past the caches") {
+TEST_CASE("there two inputs are fetched into L1 beside outputs that are stored past the caches, and asked for often") {
     for (const bool fast : {false, true}) {
-        CHECK(make_schedule(geometry_of({BNORM_NHWC, 32, 256, 784}), kTrainingResidual, fast_machine(1, fast))
-                  .inputs_into_l1 == fast);
+        const Schedule schedule =
+            make_schedule(geometry_of({BNORM_NHWC, 32, 256, 784}), kTrainingResidual, fast_machine(1, fast));
+        CHECK(schedule.inputs_into_l1 == fast);
+        CHECK(schedule.asks_often == fast);
     }
 }
 
