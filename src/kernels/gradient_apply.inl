@@ -241,9 +241,10 @@ BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
     }
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const GradientApplyRow row = gradient_apply_row(task, r);
-        if (Variant::gate != Gate::none) {
-            Variant::stream&& task.inputs_into_l1 ? fetch_short_row(FetchBothStreamedIntoL1{row})
-                                                  : fetch_short_row(FetchBothStreamed<Variant>{task, row});
+        if (Variant::stream && Variant::reads_x && Variant::gate != Gate::none && task.inputs_into_l1) {
+            fetch_short_row(FetchBothStreamedIntoL1{row});
+        } else if (Variant::gate != Gate::none) {
+            fetch_short_row(FetchBothStreamed<Variant>{task, row});
         }
         GradientApplyOutput outputs[kTogether];
         BNORM_UNROLL

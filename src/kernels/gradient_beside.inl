@@ -87,7 +87,7 @@ BNORM_INLINE GradientApply fixed_outputs_of(const GradientSums& task) {
     GradientApply outputs{};
     outputs.dy = task.dy;
     outputs.x = task.x;
-    outputs.mask = task.mask + task.mask_bit / 8;
+    outputs.mask = task.mask == nullptr ? nullptr : task.mask + task.mask_bit / 8;
     outputs.dx = task.dx;
     outputs.rows = task.rows;
     outputs.columns = task.columns;

@@ -107,7 +107,8 @@ struct Apply {
     std::int64_t ahead;
     std::int64_t residual_ahead;
     bool ask_again;      // whether what is fetched from memory is asked for several times
-    bool inputs_into_l1; // periodic: whether two inputs are fetched into L1, not L2, if outputs are stored past it
+    bool inputs_into_l1; // periodic; gradients of planes behind a gate: two inputs go into L1, if outputs are stored
+                         // past it
     bool fetch_output;   // periodic, rows without gaps: whether y is in memory and is fetched before it is written
     bool fetch_residual; // uniform, planes, rows going on and on: whether it is fetched into L1 just before it is read
     std::int64_t next_row; // ... elements from a row of the residual to the one that is read after it

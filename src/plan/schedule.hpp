@@ -71,11 +71,11 @@ struct Schedule {
     bool prefetch = false;         // whether the next slab is fetched while one is applied
     bool fetches_residual = false; // planes: whether an elementwise pass fetches its residual, if it fetches no slab
     bool ask_again = false;        // whether an elementwise pass asks several times for what it fetches from memory
-    bool inputs_into_l1 = false;   // columns: whether one that reads two tensors and stores one past the caches fetches
-                                   // them into L1
-    bool asks_often = false;       // columns: whether sums of gradients ask very often for what they fetch from memory
-    bool joins_passes = false;     // whether what sums read is best applied at once, if it need not wait for them
-    bool planes_together = false;  // planes: whether those of an image are applied as one run, if the operation can
+    bool inputs_into_l1 = false;  // whether one that reads two tensors and stores past the caches fetches them into L1:
+                                  // of columns, and of planes that nothing was summed of
+    bool asks_often = false;      // columns: whether sums of gradients ask very often for what they fetch from memory
+    bool joins_passes = false;    // whether what sums read is best applied at once, if it need not wait for them
+    bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
 
     std::int64_t channels_per_item = 0; // by_channels
     std::int64_t channels_in_l1 = 0;    // of them, so many at a time that stay in L1 from step to step; 0: all of them
