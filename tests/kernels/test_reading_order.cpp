@@ -458,6 +458,23 @@ void check_fixed(const kernels::KernelTable& table) {
     }
 }
 
+// Frozen backward behind a mask needs no x.
+void check_without_x(const kernels::KernelTable& table) {
+    const Block block(5, 64);
+    const auto dx_of = [&](const float* x) {
+        Beside result;
+        kernels::GradientApply task = outputs_of_first(block, 1, false, result);
+        task.columns = block.columns;
+        task.x = x;
+        task.x_stride = x == nullptr ? 0 : block.columns;
+        task.prefetch = task.inputs_into_l1 = true;
+        table.gradient_apply_periodic[kernels::gradient_apply_variant(Gate::mask_drop, true, false, true)](task);
+        table.fence_streams();
+        return result;
+    };
+    CHECK(dx_of(nullptr) == dx_of(block.x.data()));
+}
+
 // 5 rows of one channel, or of four planes, with a residual (what else is dy): y and the mask.
 struct Forward {
     std::vector<Line> y = std::vector<Line>(650);
@@ -531,6 +548,7 @@ TEST_CASE("moments and gradients have the same sums in every order of reading, w
         check_blocks(*table);
         check_beside(*table);
         check_fixed(*table);
+        check_without_x(*table);
         check_residual(*table);
     }
 }
