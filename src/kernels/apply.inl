@@ -97,8 +97,8 @@ BNORM_INLINE void apply_vector(const ApplyRow& row, std::int64_t column, std::in
                                            apply_output<Variant, kWhole>(row, column, lanes, parameters));
 }
 
-// What `ahead` and `residual_ahead` of the task ask for. Where x was not fetched, the sums, which come next, ask again;
-// nothing else asks for the residual.
+// What `ahead` of the task asks for. Where x was not fetched, the sums, which come next, ask again; nothing else asks
+// for the residual.
 template <class Variant, int kResidualTimes>
 struct FetchAhead {
     const Apply& task;
@@ -106,8 +106,8 @@ struct FetchAhead {
 
     BNORM_MEMBER void operator()(std::int64_t column) const {
         prefetch_ahead(row.x + column, task.ahead);
-        if (Variant::residual && task.residual_ahead != 0) {
-            prefetch_into_l2<kResidualTimes>(row.residual + column + task.residual_ahead, task.ask_again);
+        if (Variant::residual && task.ahead != 0) {
+            prefetch_into_l2<kResidualTimes>(row.residual + column + task.next_row, task.ask_again);
         }
     }
 };
@@ -133,15 +133,6 @@ struct FetchStreamed {
     }
 };
 
-struct FetchStreamedIntoL1 {
-    const ApplyRow& row;
-
-    BNORM_MEMBER void operator()(std::int64_t column) const {
-        prefetch(row.x + column + kStreamedAhead);
-        prefetch(row.residual + column + kStreamedAhead);
-    }
-};
-
 // `parameters(column)` gives each vector its own. Returns where the whole vectors end.
 template <class Variant, class Fetch, class Parameters>
 BNORM_INLINE std::int64_t apply_vectors(const ApplyRow& row, std::int64_t column, std::int64_t end, const Fetch& fetch,
@@ -159,7 +150,7 @@ template <class Variant, class Parameters>
 BNORM_INLINE std::int64_t apply_vectors_of_columns(const Apply& task, const ApplyRow& row, std::int64_t column,
                                                    std::int64_t end, const Parameters& parameters) {
     return Variant::stream && Variant::residual && task.inputs_into_l1
-               ? apply_vectors<Variant>(row, column, end, FetchStreamedIntoL1{row}, parameters)
+               ? apply_vectors<Variant>(row, column, end, FetchTwoIntoL1{row.x, row.residual}, parameters)
                : apply_vectors<Variant>(row, column, end, FetchStreamed<Variant>{task, row}, parameters);
 }
 

@@ -120,15 +120,6 @@ struct FetchBothStreamed {
     }
 };
 
-struct FetchBothStreamedIntoL1 {
-    const GradientApplyRow& row;
-
-    BNORM_MEMBER void operator()(std::int64_t column) const {
-        prefetch(row.dy + column + kStreamedAhead);
-        prefetch(row.x + column + kStreamedAhead);
-    }
-};
-
 // What `ahead` of the task asks for.
 struct FetchBothAhead {
     const GradientApply& task;
@@ -189,7 +180,7 @@ BNORM_INLINE void gradient_apply_row_of_columns(const GradientApply& task, const
     };
     const std::int64_t c =
         Variant::stream && Variant::reads_x && task.inputs_into_l1
-            ? gradient_apply_vectors<Variant>(row, 0, task.columns, FetchBothStreamedIntoL1{row}, parameters)
+            ? gradient_apply_vectors<Variant>(row, 0, task.columns, FetchTwoIntoL1{row.dy, row.x}, parameters)
             : gradient_apply_vectors<Variant>(row, 0, task.columns, FetchBothStreamed<Variant>{task, row}, parameters);
     if (c < task.columns) {
         gradient_apply_vector<Variant, false, false>(row, c, task.columns - c, parameters(c));
@@ -242,7 +233,7 @@ BNORM_INLINE void gradient_apply_short_rows(const GradientApply& task) {
     for (std::int64_t r = 0; r < task.rows; ++r) {
         const GradientApplyRow row = gradient_apply_row(task, r);
         if (Variant::stream && Variant::reads_x && Variant::gate != Gate::none && task.inputs_into_l1) {
-            fetch_short_row(FetchBothStreamedIntoL1{row});
+            fetch_short_row(FetchTwoIntoL1{row.dy, row.x});
         } else if (Variant::gate != Gate::none) {
             fetch_short_row(FetchBothStreamed<Variant>{task, row});
         }
@@ -325,7 +316,7 @@ BNORM_KERNEL void gradient_apply_planes(const GradientApply& arguments) {
         const std::int64_t end = (plane + 1) * task.columns;
         const auto same = [&](std::int64_t) { return parameters; };
         i = Variant::stream && Variant::gate != Gate::none && Variant::reads_x && task.inputs_into_l1
-                ? gradient_apply_vectors<Variant>(run, i, end, FetchBothStreamedIntoL1{run}, same)
+                ? gradient_apply_vectors<Variant>(run, i, end, FetchTwoIntoL1{run.dy, run.x}, same)
                 : gradient_apply_vectors<Variant>(run, i, end, fetch, same);
         if (plane + 1 == task.rows) {
             break;

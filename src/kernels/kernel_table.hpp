@@ -87,8 +87,8 @@ enum class RowsInOrder { no, from_memory, from_caches, from_l2 };
 
 // y = act(fma(x - center, scale, shift) + residual)
 //
-// `ahead` and `residual_ahead`, if not 0: elements from x (and dy) and from residual to what will be read soon, which
-// uniform and planes kernels fetch meanwhile; it need not be readable.
+// `ahead`, if not 0: elements from x (and dy) to what will be read soon, which uniform and planes kernels fetch
+// meanwhile, with the residual's next row; it need not be readable.
 struct Apply {
     const float* x;
     const float* residual;
@@ -105,13 +105,12 @@ struct Apply {
     const float* shift;
     float activation_parameter;
     std::int64_t ahead;
-    std::int64_t residual_ahead;
     bool ask_again;      // whether what is fetched from memory is asked for several times
     bool inputs_into_l1; // periodic; gradients of planes behind a gate: two inputs go into L1, if outputs are stored
                          // past it
     bool fetch_output;   // periodic, rows without gaps: whether y is in memory and is fetched before it is written
     bool fetch_residual; // uniform, planes, rows going on and on: whether it is fetched into L1 just before it is read
-    std::int64_t next_row; // ... elements from a row of the residual to the one that is read after it
+    std::int64_t next_row; // uniform, planes: elements from a row of the residual to the one that is read after it
 };
 
 // sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten. gradient_fixed

@@ -81,7 +81,6 @@ class Gradient : public Operation {
     const kernels::Gate gate_;
 
   private:
-    void apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const;
     bool is_input(const void* output) const;
     kernels::GradientSums sums_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                                     double* sum_dy, double* sum_dy_centered_x) const;

@@ -9,14 +9,6 @@ void Forward::set_coefficients(const ChannelRange& range, std::int64_t index, st
     set_affine(execution_.passes.kernels, range, index, count, tensors_.gamma, tensors_.beta, mean, inv_std);
 }
 
-// The masks of planes that are not joined start at a byte each, which the kernel for several planes does not know.
-void Forward::apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const {
-    const std::int64_t width = execution_.passes.geometry.columns_per_channel;
-    for (std::int64_t c = 0; c < block.columns; c += width) {
-        apply(Pattern::uniform, {block.row, 1, block.column + c, width}, advance(coefficients, c / width), ahead);
-    }
-}
-
 kernels::Apply Forward::apply_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const {
     const plan::Geometry& geometry = execution_.passes.geometry;
     const MaskAddress mask = mask_address(geometry, block);
@@ -53,17 +45,12 @@ int Forward::apply_variant(Pattern pattern, const kernels::Apply& task) const {
 
 void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                     std::int64_t ahead) const {
-    if (pattern == Pattern::planes && !takes_planes()) {
-        apply_each_plane(block, coefficients, ahead);
-        return;
-    }
     kernels::Apply task = apply_task(pattern, block, coefficients);
     task.ahead = ahead;
     // The next image's, which is read for the first time: a uniform kernel goes on to it itself; planes are taken image
     // by image, the last first.
     const bool planes = pattern == Pattern::planes;
     task.next_row = planes ? -task.residual_stride : task.residual_stride;
-    task.residual_ahead = ahead == 0 ? 0 : task.next_row;
     task.fetch_residual = ahead == 0 && execution_.passes.schedule.fetches_residual;
     const kernels::KernelTable& kernels = execution_.passes.kernels;
     const auto* table = planes                        ? kernels.apply_planes

@@ -35,10 +35,6 @@ class Forward : public Operation {
     kernels::Apply apply_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const;
     int apply_variant(Pattern pattern, const kernels::Apply& task) const;
 
-  private:
-    void apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const;
-
-  protected:
     const Execution& execution_;
     const ForwardTensors tensors_;
 };

@@ -241,20 +241,8 @@ int Gradient::apply_variant(Pattern pattern, const kernels::GradientApply& task)
     return kernels::gradient_apply_variant(gate_, fixed_ || tensors_.dx == nullptr, both, stream);
 }
 
-// As Forward's.
-void Gradient::apply_each_plane(const plan::Block& block, const Coefficients& coefficients, std::int64_t ahead) const {
-    const std::int64_t width = execution_.passes.geometry.columns_per_channel;
-    for (std::int64_t c = 0; c < block.columns; c += width) {
-        apply(Pattern::uniform, {block.row, 1, block.column + c, width}, advance(coefficients, c / width), ahead);
-    }
-}
-
 void Gradient::apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                      std::int64_t ahead) const {
-    if (pattern == Pattern::planes && !takes_planes()) {
-        apply_each_plane(block, coefficients, ahead);
-        return;
-    }
     kernels::GradientApply task = apply_task(pattern, block, coefficients);
     task.ahead = ahead;
     const kernels::KernelTable& kernels = execution_.passes.kernels;

@@ -56,7 +56,8 @@ class Operation {
     virtual int reductions() const = 0;
     virtual SumKind sum_kind(int reduction) const = 0;
     virtual bool applies() const = 0;
-    // Whether apply takes planes of several channels at once even if they are not joined_planes.
+    // Whether apply takes planes of several channels at once: not those whose masks start at a byte each, which the
+    // kernels do not know.
     virtual bool takes_planes() const { return false; }
     // How many of the coefficients, counted from kCenter, are in use.
     virtual int coefficients() const = 0;
@@ -71,7 +72,7 @@ class Operation {
     // Turns range.sums[reduction] into coefficients for what follows, and writes outputs that have one value a channel.
     virtual void finish(int reduction, const ChannelRange& range) const = 0;
     // `ahead`: how many elements further lies what the same thread reads next, to be fetched meanwhile; or 0.
-    // Here, Pattern::planes is asked of operations only that take it (or whose workload is in_order).
+    // Pattern::planes is asked of operations only that take it.
     virtual void apply(Pattern pattern, const plan::Block& block, const Coefficients& coefficients,
                        std::int64_t ahead) const = 0;
 

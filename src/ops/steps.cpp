@@ -177,6 +177,12 @@ void Steps::apply_plane_rows(const RangeScratch& scratch, std::int64_t channel, 
 void Steps::apply_image(const RangeScratch& scratch, std::int64_t row, std::int64_t channel,
                         std::int64_t channels) const {
     const std::int64_t width = passes_.geometry.columns_per_channel;
+    if (!operation_.takes_planes()) {
+        for (std::int64_t c = channel; c < channel + channels; ++c) {
+            apply_plane_rows(scratch, c, {row, 1, 0, width});
+        }
+        return;
+    }
     operation_.apply(Pattern::planes, {row, 1, (scratch.range.first + channel) * width, channels * width},
                      advance(scratch.range.coefficients, channel), ahead(scratch));
 }
