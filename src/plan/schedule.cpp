@@ -33,7 +33,8 @@ constexpr std::int64_t kMinPanelChannels = 64;
 constexpr std::int64_t kMaxSlabChannels = 256;
 // What columns may need for each channel beyond kScratchPerThread. Without it tensors of many channels would be taken
 // by ranges of channels, whose outputs lie side by side: with two threads half as fast. One thread, too, is faster with
-// whole rows, unless they are few, or so long that their parameters fill L1.
+// whole rows, unless they are few, or so long that their parameters fill L1; gradients of those, too, where outputs are
+// stored past L2.
 constexpr std::int64_t kMoreScratchPerChannel = 48;
 constexpr std::int64_t kManyRows = 256;
 constexpr std::int64_t kMaxWholeRow = 2048;
@@ -72,9 +73,11 @@ std::int64_t scratch_limit(const Geometry& geometry, int threads) {
     return geometry.elements() * kElementBytes / 100 + kScratchPerThread * threads;
 }
 
-std::int64_t scratch_limit_of_columns(const Geometry& geometry, const Workload& workload, int threads) {
+std::int64_t scratch_limit_of_columns(const Geometry& geometry, const Workload& workload, const Machine& machine,
+                                      int threads) {
     const std::int64_t longest = workload.cached_tensors > 1 ? kMaxWholeRowOfGradients : kMaxWholeRow;
-    const bool more = threads > 1 || (geometry.rows >= kManyRows && geometry.row_length <= longest);
+    const bool any_length = workload.cached_tensors > 1 && machine.past_l2;
+    const bool more = threads > 1 || (geometry.rows >= kManyRows && (any_length || geometry.row_length <= longest));
     return scratch_limit(geometry, threads) + (more ? kMoreScratchPerChannel * geometry.channels : 0);
 }
 
@@ -303,11 +306,21 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     }
 }
 
+// Whether what is reduced is read from beyond L2, not by a little.
+bool is_past_l2(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads) {
+    return geometry.elements() * kElementBytes * workload.cached_tensors > machine.l2_bytes * threads * 5 / 4;
+}
+
 // What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth where
-// caches are not fast, and so is what a core fetches from a distant last level while it stores past all caches.
-std::int64_t slab_limit(const Geometry& geometry, const Schedule& schedule, const Machine& machine) {
-    const bool small = schedule.prefetch ? machine.past_l2 : has_short_planes(geometry) && !machine.fast_caches;
-    return machine.l2_bytes / (small ? 8 : 2);
+// caches are not fast, and so is what a core fetches from a distant last level before, or while, it stores past all
+// caches.
+std::int64_t slab_limit(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
+                        const Machine& machine) {
+    const bool distant =
+        schedule.prefetch || (schedule.stream && is_past_l2(geometry, workload, machine, schedule.threads));
+    const bool small = machine.past_l2 && distant;
+    const bool short_in_cache = !schedule.prefetch && has_short_planes(geometry) && !machine.fast_caches;
+    return machine.l2_bytes / (small || short_in_cache ? 8 : 2);
 }
 
 // What both passes read of a channel.
@@ -318,7 +331,7 @@ std::int64_t channel_bytes(const Geometry& geometry, const Workload& workload) {
 // As many channels as stay in L2 between the passes, but at least four items a thread.
 std::int64_t slab_channels(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                            const Machine& machine) {
-    const std::int64_t most = slab_limit(geometry, schedule, machine) / channel_bytes(geometry, workload);
+    const std::int64_t most = slab_limit(geometry, workload, schedule, machine) / channel_bytes(geometry, workload);
     std::int64_t channels = std::clamp<std::int64_t>(most, 1, kMaxSlabChannels);
     if (schedule.threads > 1) {
         channels = std::min(channels, divide_up(geometry.channels, schedule.threads * kItemsPerThread));
@@ -378,6 +391,9 @@ bool reads_whole_rows(const Geometry& geometry, const Machine& machine) {
     constexpr std::int64_t kElementsApart = 256;
     return machine.fast_caches && geometry.kind == MatrixKind::columns && geometry.x_stride % kElementsApart == 0;
 }
+
+// Intel's servers, and AMD's CPUs from Zen 5 on: where plans were measured that were not elsewhere.
+bool is_measured(const Machine& machine) { return machine.past_l2 || machine.fast_caches; }
 
 bool is_forward_with_residual(const Workload& workload) {
     return workload.reductions > 0 && workload.cached_tensors == 1 && workload.streams > 2;
@@ -455,10 +471,10 @@ bool reads_residual_alone(const Geometry& geometry, const Workload& workload, co
 }
 
 // Whether the next slab is fetched while one is applied. Hardware follows long planes through the last-level cache by
-// itself, but not many short ones. Where outputs are stored past L2, backward is faster so, too, and forward of long
-// planes; not with a residual, which is not fetched then. Nowhere there if L2 does not hold two slabs: the next one
-// would drive out what is left of this one. Where caches are fast, sums of long planes ask early enough for what is in
-// memory themselves.
+// itself, but not many short ones. Where outputs are stored past L2, it is long planes that are faster so: forward
+// without a residual, which is not fetched then, and backward. Nowhere there if L2 does not hold two slabs: the next
+// one would drive out what is left of this one. Where caches are fast, sums of long planes ask early enough for what is
+// in memory themselves.
 bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                        const Machine& machine, std::int64_t cached_bytes) {
     if (machine.past_l2 && !l2_holds_two_slabs(geometry, workload, machine)) {
@@ -468,14 +484,13 @@ bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const
         return !reads_residual_alone(geometry, workload, machine) &&
                cached_bytes > machine.last_level_bytes / (has_short_planes(geometry) ? 4 : 3);
     }
-    if (schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes)) {
-        return true;
+    if (schedule.from_memory || !machine.past_l2) {
+        return schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
     }
     constexpr std::int64_t kLongPlane = 512;
-    const bool gains =
-        workload.cached_tensors > 1 || (workload.streams == 2 && geometry.columns_per_channel >= kLongPlane);
-    return machine.past_l2 && gains && workload.reductions > 0 && geometry.kind == MatrixKind::planes &&
-           cached_bytes > machine.l2_bytes * schedule.threads * 5 / 4;
+    const bool gains = workload.cached_tensors > 1 || workload.streams == 2;
+    return gains && workload.reductions > 0 && geometry.columns_per_channel >= kLongPlane &&
+           geometry.kind == MatrixKind::planes && is_past_l2(geometry, workload, machine, schedule.threads);
 }
 
 // Planes that end within a cache line are best written together with their neighbours, and so are short ones; in cache
@@ -490,7 +505,7 @@ bool applies_planes_together(const Geometry& geometry, const Schedule& schedule,
 // Not where the parameters of all channels together are too many, nor planes that are larger than a thread should take;
 // gradients only where that was measured.
 bool schedule_in_order(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
-    if (!workload.in_order || (workload.cached_tensors > 1 && !machine.fast_caches)) {
+    if (!workload.in_order || (workload.cached_tensors > 1 && !is_measured(machine))) {
         return false;
     }
     const std::int64_t channels = planes_in_order(geometry, schedule.threads);
@@ -509,12 +524,12 @@ bool schedule_in_order(const Geometry& geometry, const Workload& workload, const
 // L2, and nothing where it stores past all caches. A few planes of several images would be as many short runs.
 std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, const Machine& machine,
                             const Schedule& schedule) {
-    constexpr std::int64_t kGroupBytes = 26 * kKibi; // of 48 where caches are fast
+    constexpr std::int64_t kGroupBytes = 26 * kKibi; // of 48
     constexpr std::int64_t kLargestChannel = 32 * kKibi;
     const std::int64_t bytes = channel_bytes(geometry, workload);
     const std::int64_t moved = geometry.elements() * kElementBytes * workload.streams;
     const bool gains = workload.cached_tensors > 1 || (!schedule.stream && moved > machine.l2_bytes * schedule.threads);
-    if (!machine.fast_caches || geometry.rows > 1 || geometry.grid.count() > 1 || workload.reductions == 0 ||
+    if (!is_measured(machine) || geometry.rows > 1 || geometry.grid.count() > 1 || workload.reductions == 0 ||
         !workload.applies || !gains || bytes * geometry.unit_channels > kLargestChannel) {
         return 0;
     }
@@ -537,7 +552,7 @@ std::int64_t channels_beside(const Geometry& geometry, const Workload& workload,
         unit <= kMostPlanesBeside && geometry.columns_per_channel * unit % kLanes == 0 && geometry.channels % unit == 0;
     const bool can = geometry.rows > 1 && whole_lines && (unit == 1 || geometry.grid.column_blocks() == 1) &&
                      !has_short_planes(geometry) && geometry.grid.count() * unit <= kMostBlocksBeside;
-    if (!machine.fast_caches || !schedule.stream || workload.reductions == 0 || workload.cached_tensors == 1 || !can ||
+    if (!is_measured(machine) || !schedule.stream || workload.reductions == 0 || workload.cached_tensors == 1 || !can ||
         !(both_fit || one_fills) || (schedule.from_memory && !two_outputs)) {
         return 0;
     }
@@ -548,7 +563,7 @@ std::int64_t channels_beside(const Geometry& geometry, const Workload& workload,
 
 // Planes of whole vectors.
 bool joins_passes_of_planes(const Geometry& geometry, const Machine& machine) {
-    return machine.fast_caches && !has_short_planes(geometry) && geometry.columns_per_channel % kLanes == 0;
+    return is_measured(machine) && !has_short_planes(geometry) && geometry.columns_per_channel % kLanes == 0;
 }
 
 void schedule_planes(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
@@ -566,13 +581,12 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
 }
 
 // How many threads take few rows of many channels, each its own channels through all steps: none waits for another, or
-// reads what another has written. In cache, of rows that begin at a cache line, and where it has been measured, on
-// Intel's servers and AMD's from Zen 5 on. Forward with a residual must gain more: threads share cache lines of the
-// mask that they write; and so must all where one thread is done sooner.
+// reads what another has written. In cache, of rows that begin at a cache line, and where it has been measured. Forward
+// with a residual must gain more: threads share cache lines of the mask that they write; and so must all where one
+// thread is done sooner.
 int threads_of_ranges(const Geometry& geometry, const Workload& workload, const Machine& machine, std::int64_t bytes) {
     const bool shares_lines = geometry.x_stride % kLanes != 0 || geometry.y_stride % kLanes != 0;
-    const bool measured = machine.past_l2 || machine.fast_caches;
-    if (!measured || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines) {
+    if (!is_measured(machine) || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines) {
         return 1;
     }
     const bool more = is_forward_with_residual(workload) || machine.fast_caches;
@@ -590,9 +604,9 @@ void schedule_ranges(const Geometry& geometry, const Workload& workload, Schedul
                          even_step(geometry.channels, std::min(most, share), kLanes, 1, schedule.threads), schedule);
 }
 
-void schedule_columns(const Geometry& geometry, const Workload& workload, Schedule& schedule) {
+void schedule_columns(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
     const int threads = schedule.threads;
-    const std::int64_t limit = scratch_limit_of_columns(geometry, workload, threads);
+    const std::int64_t limit = scratch_limit_of_columns(geometry, workload, machine, threads);
     if (threads == 1 && !geometry.interleaved && geometry.row_length <= kMaxPanelColumns) {
         Schedule whole = schedule;
         schedule_by_channels(geometry, workload, geometry.channels, whole);
@@ -670,7 +684,8 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
         schedule_planes(geometry, workload, machine, schedule);
     } else {
         schedule.joins_passes = !rows_share_sets(geometry, kNearOfPanels);
-        by_ranges ? schedule_ranges(geometry, workload, schedule) : schedule_columns(geometry, workload, schedule);
+        by_ranges ? schedule_ranges(geometry, workload, schedule)
+                  : schedule_columns(geometry, workload, machine, schedule);
     }
     return schedule;
 }

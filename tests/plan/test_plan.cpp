@@ -334,8 +334,12 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
     };
     CHECK(!schedule(kBackwardSaved, 256, 784, false).prefetch);
     CHECK(schedule(kBackwardSaved, 256, 784, true).prefetch);
-    CHECK(schedule(kBackwardSaved, 2048, 49, true).prefetch);
+    CHECK(schedule(kBackwardSaved, 256, 512, true).prefetch);
+    CHECK(!schedule(kBackwardSaved, 256, 511, true).prefetch);
+    CHECK(!schedule(kBackwardSaved, 2048, 49, true).prefetch);
     CHECK(!schedule(kBackwardSaved, 2048, 49, false).prefetch);
+    CHECK(!schedule(kTraining, 8192, 49, true).prefetch);
+    CHECK(schedule(kTraining, 8192, 49, false).prefetch); // from four times L2 on
     CHECK(!schedule(kTraining, 1024, 196, true).prefetch);
     CHECK(!schedule(kTraining, 256, 784, false).prefetch);
     CHECK(schedule(kTraining, 256, 784, true).prefetch);
@@ -350,13 +354,17 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
     CHECK(schedule(kTraining, 64, 784, false).ask_again);
     CHECK(!schedule(kTraining, 64, 784, true).ask_again);
 
-    const auto slab_bytes = [&](bool past_l2) {
-        return schedule(kBackwardSaved, 256, 784, past_l2).channels_per_item * 8 * 784 * 4 * 2;
+    const auto slab_bytes = [&](const Workload& workload, std::int64_t channels, bool past_l2) {
+        return schedule(workload, channels, 784, past_l2).channels_per_item * 8 * 784 * 4 * workload.cached_tensors;
     };
-    CHECK(slab_bytes(false) > kMebi / 2);
-    CHECK(slab_bytes(false) <= kMebi);
-    CHECK(slab_bytes(true) > kMebi / 8);
-    CHECK(slab_bytes(true) <= kMebi / 4);
+    const auto is_half = [](std::int64_t bytes) { return bytes > kMebi / 2 && bytes <= kMebi; };
+    const auto is_eighth = [](std::int64_t bytes) { return bytes > kMebi / 8 && bytes <= kMebi / 4; };
+    CHECK(is_half(slab_bytes(kBackwardSaved, 256, false)));
+    CHECK(is_eighth(slab_bytes(kBackwardSaved, 256, true)));
+    CHECK(is_half(slab_bytes(kTrainingResidual, 256, false)));
+    CHECK(is_eighth(slab_bytes(kTrainingResidual, 256, true))); // no slab is fetched
+    CHECK(is_eighth(slab_bytes(kTrainingResidual, 112, true)));
+    CHECK(is_half(slab_bytes(kTrainingResidual, 96, true))); // 2.4 MB of x
 
     // x and dy of 49 and 98 MiB
     CHECK(schedule(kBackwardSaved, 256, 3136, false).from_memory);
@@ -424,6 +432,13 @@ TEST_CASE(
 }
 
 TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 holds two, or one fills it") {
+    const auto on_server = [](std::int64_t channels, bool past_l2) {
+        return make_schedule(geometry_of({BNORM_NCHW, 8, channels, 784}), kBackwardSaved, large_machine(1, past_l2))
+            .channels_beside;
+    };
+    CHECK(on_server(512, true) == 256);
+    CHECK(on_server(512, false) == 0);
+    CHECK(on_server(16, true) == 0); // stored in caches
     const auto beside = [](const Shape& shape, const Workload& workload, int threads = 1, bool fast = true) {
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(threads, fast))
             .channels_beside;
@@ -470,6 +485,12 @@ TEST_CASE("there planes of one image stay in L1 from sums to outputs: forward pa
     CHECK(in_l1({BNORM_NCHW, 1, 8192, 784}, kTraining) == 0);
     CHECK(in_l1({BNORM_NCHW, 1, 512, 4112}, kTraining) == 0); // two blocks a channel
     CHECK(in_l1({BNORM_NCHW, 1, 512, 784}, kInference) == 0);
+    const auto on_server = [](bool past_l2) {
+        return make_schedule(geometry_of({BNORM_NCHW, 1, 512, 784}), kBackwardSaved, large_machine(1, past_l2))
+            .channels_in_l1;
+    };
+    CHECK(on_server(true) == 4);
+    CHECK(on_server(false) == 0);
 }
 
 TEST_CASE("gradients of columns are summed in the order of memory past the cache, where it pays in caches, too") {
@@ -540,11 +561,15 @@ TEST_CASE("there planes come from memory beyond half of the last-level cache, a 
 }
 
 TEST_CASE("there sums of planes of whole vectors join what does not wait for them") {
-    const auto joins = [](bnorm_layout layout, std::int64_t plane, bool fast = true) {
-        return make_schedule(geometry_of({layout, 8, 64, plane}, BNORM_BACKWARD_FIXED), kBackwardFixed,
-                             fast_machine(1, fast))
+    const auto joins_on = [](bnorm_layout layout, std::int64_t plane, const Machine& on) {
+        return make_schedule(geometry_of({layout, 8, 64, plane}, BNORM_BACKWARD_FIXED), kBackwardFixed, on)
             .joins_passes;
     };
+    const auto joins = [&](bnorm_layout layout, std::int64_t plane, bool fast = true) {
+        return joins_on(layout, plane, fast_machine(1, fast));
+    };
+    CHECK(joins_on(BNORM_NCHW, 784, large_machine(1, true)));
+    CHECK(!joins_on(BNORM_NCHW, 784, large_machine(1, false)));
     CHECK(joins(BNORM_NCHW, 784));
     CHECK(!joins(BNORM_NCHW, 784, false));
     CHECK(!joins(BNORM_NCHW, 196));
@@ -552,16 +577,30 @@ TEST_CASE("there sums of planes of whole vectors join what does not wait for the
     CHECK(joins(BNORM_NHWC, 784, false));
 }
 
+TEST_CASE("rows of gradients too long for L1 are taken whole by one thread where outputs are stored past L2") {
+    const auto whole_rows = [](std::int64_t batch, std::int64_t channels, const Workload& workload, bool past_l2) {
+        return make_schedule(geometry_of({BNORM_NHWC, batch, channels, 49}, operation_of(workload)), workload,
+                             large_machine(1, past_l2))
+                   .strategy == Strategy::by_parts;
+    };
+    CHECK(whole_rows(16, 2048, kBackwardSaved, true));
+    CHECK(!whole_rows(16, 2048, kBackwardSaved, false));
+    CHECK(whole_rows(16, 1792, kBackwardSaved, false));
+    CHECK(!whole_rows(4, 2048, kBackwardSaved, true)); // 196 rows
+}
+
 TEST_CASE("there gradients that wait for no sums are applied in the order of memory") {
     static constexpr Workload kGradientApply = {0, true, 5, 2, 3, true};
-    const auto images = [](bnorm_layout layout, bool fast) {
-        const Schedule schedule = make_schedule(geometry_of({layout, 8, 64, 3136}, BNORM_GRADIENT_APPLY),
-                                                kGradientApply, fast_machine(1, fast));
+    const auto images = [](bnorm_layout layout, const Machine& on) {
+        const Schedule schedule =
+            make_schedule(geometry_of({layout, 8, 64, 3136}, BNORM_GRADIENT_APPLY), kGradientApply, on);
         return schedule.strategy == Strategy::by_parts && schedule.apply_channels > 0;
     };
-    CHECK(images(BNORM_NCHW, true));
-    CHECK(!images(BNORM_NCHW, false));
-    CHECK(!images(BNORM_NHWC, true)); // rows are in that order
+    CHECK(images(BNORM_NCHW, fast_machine(1, true)));
+    CHECK(!images(BNORM_NCHW, fast_machine(1, false)));
+    CHECK(images(BNORM_NCHW, large_machine(1, true)));
+    CHECK(!images(BNORM_NCHW, large_machine(1, false)));
+    CHECK(!images(BNORM_NHWC, fast_machine(1, true))); // rows are in that order
 }
 
 // From 3.4 MiB of all tensors on.
