@@ -110,7 +110,7 @@ struct Apply {
                          // past it
     bool fetch_output;   // periodic, rows without gaps: whether y is in memory and is fetched before it is written
     bool fetch_residual; // uniform, planes, rows going on and on: whether it is fetched into L1 just before it is read
-    std::int64_t next_row; // uniform, planes: elements from a row of the residual to the one that is read after it
+    std::int64_t next_row; // uniform, planes: elements from what is read of the residual to what is fetched of it
 };
 
 // sum_dy += dy' and sum_dy_centered_x += dy' * (x - center), over all rows; the results are overwritten. gradient_fixed

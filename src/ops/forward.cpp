@@ -48,9 +48,10 @@ void Forward::apply(Pattern pattern, const plan::Block& block, const Coefficient
     kernels::Apply task = apply_task(pattern, block, coefficients);
     task.ahead = ahead;
     // The next image's, which is read for the first time: a uniform kernel goes on to it itself; planes are taken image
-    // by image, the last first.
+    // by image, the last first, or in the order of memory.
     const bool planes = pattern == Pattern::planes;
-    task.next_row = planes ? -task.residual_stride : task.residual_stride;
+    const bool in_order = execution_.passes.schedule.ahead_in_order != 0;
+    task.next_row = in_order ? ahead : planes ? -task.residual_stride : task.residual_stride;
     task.fetch_residual = ahead == 0 && execution_.passes.schedule.fetches_residual;
     const kernels::KernelTable& kernels = execution_.passes.kernels;
     const auto* table = planes                        ? kernels.apply_planes

@@ -165,6 +165,9 @@ void Steps::expand(const RangeScratch& scratch) const {
 }
 
 std::int64_t Steps::ahead(const RangeScratch& scratch) const {
+    if (passes_.schedule.apply_channels > 0) {
+        return passes_.schedule.ahead_in_order;
+    }
     return (scratch.range.next_first - scratch.range.first) * passes_.geometry.columns_per_channel;
 }
 

@@ -45,7 +45,8 @@ class Steps {
   private:
     // Whether kernels sum these blocks of a channel in one call.
     bool can_sum_at_once(std::int64_t first_block, std::int64_t blocks) const;
-    // From an element to the same one of the range that the same thread takes next; 0 if there is none.
+    // How far ahead an elementwise pass fetches: from an element to the same one of the range that the same thread
+    // takes next, or, in the order of memory, what the plan says; 0: not.
     std::int64_t ahead(const RangeScratch& scratch) const;
     void expand(const RangeScratch& scratch) const;
     void fold_interleaved(SumKind kind, const ChannelRange& range, const ColumnSums& result,

@@ -501,6 +501,13 @@ bool applies_planes_together(const Geometry& geometry, const Schedule& schedule,
     return one_piece || plane % kLanes != 0 || plane <= kLongestPlaneTogether || !schedule.prefetch;
 }
 
+// What is read in the order of memory while outputs are stored past all caches: forward, where that is done past L2
+// already, comes sooner from memory if it is asked for; gradients come no sooner.
+bool fetches_in_order(const Workload& workload, const Machine& machine, const Schedule& schedule) {
+    return machine.past_l2 && schedule.stream && workload.cached_tensors == 1;
+}
+constexpr std::int64_t kAheadInOrder = 2048; // 512 and 8192 as good
+
 // Without a reduction nothing is gained by taking one channel after the other: images are taken as they lie in memory.
 // Not where the parameters of all channels together are too many, nor planes that are larger than a thread should take;
 // gradients only where that was measured.
@@ -516,6 +523,7 @@ bool schedule_in_order(const Geometry& geometry, const Workload& workload, const
     }
     schedule = in_order;
     set_planes_in_order(geometry, workload, channels, schedule);
+    schedule.ahead_in_order = fetches_in_order(workload, machine, schedule) ? kAheadInOrder : 0;
     return true;
 }
 

@@ -86,6 +86,7 @@ struct Schedule {
     std::int64_t apply_rows = 1;      // rows and columns (planes: columns of one) that one elementwise call takes
     std::int64_t apply_columns = 0;
     std::int64_t apply_channels = 0; // planes in the order of memory: of an image, in one call; 0: not so
+    std::int64_t ahead_in_order = 0; // then: so many elements ahead is fetched what is read; 0: nothing is
 
     RangeScratch range;               // by_channels: in each slot; by_parts: once
     std::int64_t partials_offset = 0; // by_parts: [part][2][partial_columns]; planes [channel][part][2]

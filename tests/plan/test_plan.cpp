@@ -577,6 +577,23 @@ TEST_CASE("there sums of planes of whole vectors join what does not wait for the
     CHECK(joins(BNORM_NHWC, 784, false));
 }
 
+TEST_CASE("planes in the order of memory are fetched ahead forward, where outputs are stored past L2") {
+    constexpr Workload kGradientApply = {0, true, 5, 2, 3, true};
+    constexpr Workload kMoments = {1, false, 0, 1, 1};
+    const auto ahead = [](const Workload& workload, std::int64_t channels, bool past_l2, int threads = 1) {
+        return make_schedule(geometry_of({BNORM_NCHW, 32, channels, 784}, operation_of(workload)), workload,
+                             large_machine(threads, past_l2))
+            .ahead_in_order;
+    };
+    CHECK(ahead(kInference, 256, true) == 2048); // 51 MB of all
+    CHECK(ahead(kInference, 256, true, 2) == 2048);
+    CHECK(ahead(kInference, 128, true) == 0); // stored in caches
+    CHECK(ahead(kInference, 256, false) == 0);
+    CHECK(ahead(kGradientApply, 256, true) == 0);
+    CHECK(ahead(kTraining, 256, true) == 0);
+    CHECK(ahead(kMoments, 256, true) == 0);
+}
+
 TEST_CASE("rows of gradients too long for L1 are taken whole by one thread where outputs are stored past L2") {
     const auto whole_rows = [](std::int64_t batch, std::int64_t channels, const Workload& workload, bool past_l2) {
         return make_schedule(geometry_of({BNORM_NHWC, batch, channels, 49}, operation_of(workload)), workload,
