@@ -191,7 +191,8 @@ BNORM_API void bnorm_plan_destroy(bnorm_plan* plan);
 
 typedef struct bnorm_plan_info {
     size_t scratch_bytes; /* what one execution needs; allocated at the first one, kept for the next. Executions that
-                             overlap in time have one each. Below 1 % of a tensor plus 64 KiB a thread. */
+                             overlap in time have one each. Below 1 % of a tensor plus 64 KiB a thread plus 48 bytes
+                             a channel. */
     size_t mask_bytes;    /* size of the activation mask; 0 for the identity */
     int32_t threads;      /* the most threads that an execution uses */
     bnorm_isa isa;        /* fixed when the plan was created */
