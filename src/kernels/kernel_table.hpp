@@ -88,7 +88,7 @@ enum class RowsInOrder { no, from_memory, from_caches, from_l2 };
 // y = act(fma(x - center, scale, shift) + residual)
 //
 // `ahead`, if not 0: elements from x (and dy) to what will be read soon, which uniform and planes kernels fetch
-// meanwhile, with the residual's next row; it need not be readable.
+// meanwhile, and of the residual what lies `next_row` further; it need not be readable.
 struct Apply {
     const float* x;
     const float* residual;

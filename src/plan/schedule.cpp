@@ -307,7 +307,7 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
 }
 
 // Whether what is reduced is read from beyond L2, not by a little.
-bool is_past_l2(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads) {
+bool reads_beyond_l2(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads) {
     return geometry.elements() * kElementBytes * workload.cached_tensors > machine.l2_bytes * threads * 5 / 4;
 }
 
@@ -317,7 +317,7 @@ bool is_past_l2(const Geometry& geometry, const Workload& workload, const Machin
 std::int64_t slab_limit(const Geometry& geometry, const Workload& workload, const Schedule& schedule,
                         const Machine& machine) {
     const bool distant =
-        schedule.prefetch || (schedule.stream && is_past_l2(geometry, workload, machine, schedule.threads));
+        schedule.prefetch || (schedule.stream && reads_beyond_l2(geometry, workload, machine, schedule.threads));
     const bool small = machine.past_l2 && distant;
     const bool short_in_cache = !schedule.prefetch && has_short_planes(geometry) && !machine.fast_caches;
     return machine.l2_bytes / (small || short_in_cache ? 8 : 2);
@@ -484,13 +484,16 @@ bool fetches_next_slab(const Geometry& geometry, const Workload& workload, const
         return !reads_residual_alone(geometry, workload, machine) &&
                cached_bytes > machine.last_level_bytes / (has_short_planes(geometry) ? 4 : 3);
     }
-    if (schedule.from_memory || !machine.past_l2) {
-        return schedule.from_memory || (has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes);
+    if (schedule.from_memory) {
+        return true;
+    }
+    if (!machine.past_l2) {
+        return has_short_planes(geometry) && cached_bytes > 4 * machine.l2_bytes;
     }
     constexpr std::int64_t kLongPlane = 512;
     const bool gains = workload.cached_tensors > 1 || workload.streams == 2;
     return gains && workload.reductions > 0 && geometry.columns_per_channel >= kLongPlane &&
-           geometry.kind == MatrixKind::planes && is_past_l2(geometry, workload, machine, schedule.threads);
+           geometry.kind == MatrixKind::planes && reads_beyond_l2(geometry, workload, machine, schedule.threads);
 }
 
 // Planes that end within a cache line are best written together with their neighbours, and so are short ones; in cache

@@ -77,6 +77,7 @@ constexpr Workload kBackwardSaved = {1, true, 5, 2, 3}; // as an execution with 
 constexpr Workload kBackwardResidual = {1, true, 5, 2, 4};
 constexpr Workload kBackwardFixed = {1, true, 5, 2, 3, false, true};
 constexpr Workload kInference = {0, true, 3, 1, 2, true};
+constexpr Workload kGradientApply = {0, true, 5, 2, 3, true};
 constexpr Machine machine(int threads) {
     return {threads, std::int64_t{1} << 20, std::int64_t{32} << 20, std::int64_t{32} << 20};
 }
@@ -343,8 +344,8 @@ TEST_CASE("the next slab is fetched where it comes faster, in slabs of an eighth
     CHECK(!schedule(kTraining, 1024, 196, true).prefetch);
     CHECK(!schedule(kTraining, 256, 784, false).prefetch);
     CHECK(schedule(kTraining, 256, 784, true).prefetch);
-    constexpr Workload kGradientApply = {0, true, 5, 2, 3};
-    CHECK(!schedule(kGradientApply, 256, 784, true).prefetch);
+    constexpr Workload kGradientApplyBySlabs = {0, true, 5, 2, 3};
+    CHECK(!schedule(kGradientApplyBySlabs, 256, 784, true).prefetch);
     CHECK(!schedule(kTrainingResidual, 64, 3136, true).prefetch);
     CHECK(!schedule(kInference, 64, 3136, true).prefetch);
     CHECK(!schedule(kBackwardSaved, 48, 784, true).prefetch); // 2.4 MB of x and dy
@@ -578,7 +579,6 @@ TEST_CASE("there sums of planes of whole vectors join what does not wait for the
 }
 
 TEST_CASE("planes in the order of memory are fetched ahead forward, where outputs are stored past L2") {
-    constexpr Workload kGradientApply = {0, true, 5, 2, 3, true};
     constexpr Workload kMoments = {1, false, 0, 1, 1};
     const auto ahead = [](const Workload& workload, std::int64_t channels, bool past_l2, int threads = 1) {
         return make_schedule(geometry_of({BNORM_NCHW, 32, channels, 784}, operation_of(workload)), workload,
@@ -607,7 +607,6 @@ TEST_CASE("rows of gradients too long for L1 are taken whole by one thread where
 }
 
 TEST_CASE("there gradients that wait for no sums are applied in the order of memory") {
-    static constexpr Workload kGradientApply = {0, true, 5, 2, 3, true};
     const auto images = [](bnorm_layout layout, const Machine& on) {
         const Schedule schedule =
             make_schedule(geometry_of({layout, 8, 64, 3136}, BNORM_GRADIENT_APPLY), kGradientApply, on);
