@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <thread>
 
-#include <immintrin.h>
 #include <oneapi/tbb/blocked_range.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/partitioner.h>
@@ -127,12 +128,14 @@ class PhaseQueue {
         return waits_for([&] { return begun() >= phase; });
     }
 
-    // While others do the items that they are at: 15 to 30 us, whatever a processor takes for a pause.
+    // While others do the items that they are at. Gives its core to whoever else wants it, the thread that it waits for
+    // perhaps.
     template <class Condition>
     static bool waits_for(const Condition& condition) noexcept {
-        constexpr std::uint64_t kTicks = 60000;
-        for (const std::uint64_t start = __rdtsc(); !condition() && __rdtsc() - start < kTicks;) {
-            _mm_pause();
+        using Clock = std::chrono::steady_clock;
+        constexpr auto kPatience = std::chrono::microseconds(20);
+        for (const Clock::time_point start = Clock::now(); !condition() && Clock::now() - start < kPatience;) {
+            std::this_thread::yield();
         }
         return condition();
     }

@@ -55,8 +55,8 @@ struct Threads {
 // others. `next` is the thread's next item, the number of items if there is none or no lookahead. `slot`, in [0,
 // threads.count), is distinct among bodies that run at the same time. Each thread calls work.end(context) when it finds
 // no item of a phase left. The caller's thread works from the first instant and can finish alone: whoever arrives late
-// finds nothing left, and threads wait only for items that another is at, asleep if that takes long. Never throws; what
-// it calls must not either.
+// finds nothing left, and threads wait only for items that another is at, yielding their core, asleep if that takes
+// long. Never throws; what it calls must not either.
 void parallel_run(const Threads& threads, std::span<const Phase> phases, const ParallelWork& work) noexcept;
 
 // work.body(phase, item, next, slot), work.end(), work.finish(phase)
