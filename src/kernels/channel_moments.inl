@@ -132,8 +132,9 @@ BNORM_INLINE std::int64_t moments_of_small_channels(const PlaneMoments& task, co
 }
 
 // Of all blocks of a channel; `samples` are of the first, and of those that are as large. Returns how many blocks.
-BNORM_INLINE std::int64_t moments_of_blocks(const PlaneMoments& task, const Rows& channel, const Samples& samples,
-                                            double* mean, double* m2) {
+template <class MomentsOf>
+BNORM_INLINE std::int64_t for_blocks(const PlaneMoments& task, const Rows& channel, const Samples& samples,
+                                     double* mean, double* m2, const MomentsOf& moments_of) {
     std::int64_t blocks = 0;
     for (std::int64_t row = 0; row < channel.rows; row += task.block_rows) {
         for (std::int64_t column = 0; column < channel.columns; column += task.block_columns, ++blocks) {
@@ -145,7 +146,7 @@ BNORM_INLINE std::int64_t moments_of_blocks(const PlaneMoments& task, const Rows
             const bool whole = rows >= task.block_rows && columns >= task.block_columns;
             Course course = task.course;
             course.start += row * course.columns + column;
-            const Moments moments = moments_of_channel(block, whole ? samples : samples_of(block), course);
+            const Moments moments = moments_of(block, whole ? samples : samples_of(block), course);
             mean[blocks] = moments.mean;
             m2[blocks] = moments.m2;
         }
@@ -153,8 +154,9 @@ BNORM_INLINE std::int64_t moments_of_blocks(const PlaneMoments& task, const Rows
     return blocks;
 }
 
-BNORM_RARE void moments_of_all_blocks(const PlaneMoments& arguments) {
-    const PlaneMoments task = arguments;
+// Of all blocks of all channels: moments_of(block, samples, course) of each.
+template <class MomentsOf>
+BNORM_INLINE void for_all_blocks(const PlaneMoments& task, const MomentsOf& moments_of) {
     const Rows first = {task.x, task.rows, task.row_stride, task.columns};
     const Samples samples =
         samples_of({task.x, task.rows < task.block_rows ? task.rows : task.block_rows, task.row_stride,
@@ -162,10 +164,17 @@ BNORM_RARE void moments_of_all_blocks(const PlaneMoments& arguments) {
     double* mean = task.mean;
     double* m2 = task.m2;
     for (std::int64_t channel = 0; channel < task.channels; ++channel) {
-        const std::int64_t blocks = moments_of_blocks(task, channel_of(first, channel), samples, mean, m2);
+        const std::int64_t blocks = for_blocks(task, channel_of(first, channel), samples, mean, m2, moments_of);
         mean += blocks;
         m2 += blocks;
     }
+}
+
+BNORM_RARE void moments_of_all_blocks(const PlaneMoments& arguments) {
+    const PlaneMoments task = arguments;
+    for_all_blocks(task, [](const Rows& block, const Samples& samples, const Course& course) {
+        return moments_of_channel(block, samples, course);
+    });
 }
 
 BNORM_KERNEL void moments_uniform(const PlaneMoments& arguments) {

@@ -158,6 +158,10 @@ struct FetchTwoIntoL1 {
     }
 };
 
+struct NothingFetched {
+    BNORM_MEMBER void operator()(std::int64_t) const {}
+};
+
 // How many vectors are computed before the first of them is stored. A load whose address agrees with an earlier store's
 // in the lower 12 bits waits for it, and tensors that follow each other on the heap tend to start 64 bytes apart in
 // those: stored one by one, each output held up the next input, which took up to 1.3 times as long.

@@ -14,10 +14,6 @@
 namespace bnorm::kernels {
 namespace {
 
-struct NothingFetched {
-    BNORM_MEMBER void operator()(std::int64_t) const {}
-};
-
 // A row of an elementwise pass, taken on along with the sums of another.
 template <class Variant>
 struct RowBeside {

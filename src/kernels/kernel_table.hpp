@@ -210,6 +210,18 @@ constexpr int kApplyVariants = kActivations * 2 * 2 * 2;
 constexpr int apply_variant(Activation activation, bool residual, bool mask, bool stream) {
     return static_cast<int>(activation) + kActivations * ((residual ? 1 : 0) + (mask ? 2 : 0) + (stream ? 4 : 0));
 }
+// Beside moments: without an activation, or ReLU with or without a mask.
+constexpr int kMomentsBesideVariants = 3 * 2;
+constexpr bool has_moments_beside(Activation activation, bool mask) {
+    return activation == Activation::relu || (activation == Activation::identity && !mask);
+}
+constexpr int moments_beside_variant(Activation activation, bool residual, bool mask) {
+    return (activation == Activation::identity ? 0 : mask ? 2 : 1) + (residual ? 3 : 0);
+}
+constexpr int apply_variant_beside(int variant) {
+    return apply_variant(variant % 3 == 0 ? Activation::identity : Activation::relu, variant >= 3, variant % 3 == 2,
+                         true);
+}
 // Of the usual gates only: each takes a second to compile for each ISA.
 constexpr Gate kFixedGates[] = {Gate::none, Gate::mask_drop, Gate::sign_relu};
 constexpr int kFixedGateCount = sizeof kFixedGates / sizeof kFixedGates[0];
@@ -266,6 +278,10 @@ struct KernelTable {
     void (*apply_uniform[kApplyVariants])(const Apply&);
     void (*apply_periodic[kApplyVariants])(const Apply&);
     void (*apply_planes[kApplyVariants])(const Apply&); // one mask row for all planes
+    // moments_uniform of some channels, of blocks of whole rows or parts of one, beside apply_planes of as many others,
+    // one run in each of as many rows (strides are not ignored), of a multiple of kLanes elements. y is stored past the
+    // cache, at multiples of 64 bytes.
+    void (*moments_beside[kMomentsBesideVariants])(const PlaneMoments&, const Apply&);
     void (*gradient_sums_uniform[kGates])(const GradientSums&);
     void (*gradient_sums_periodic[kGates])(const GradientSums&);
     // uniform: rows and blocks of multiples of kLanes columns, and as many bits of the mask; neither by images nor

@@ -432,19 +432,25 @@ BNORM_INLINE Moments close_block(const Rows& block, float shift, const LaneSums&
     return moments_around(block, static_cast<float>(mean));
 }
 
-BNORM_INLINE Moments moments_of_channel(const Rows& block, const Samples& samples, const Course& course) {
+// sum(shift) gives the lanes' sums, unless there are few elements.
+template <class Sum>
+BNORM_INLINE Moments moments_by(const Rows& block, const Samples& samples, const Sum& sum) {
     if (block.rows * block.columns < kFewElements) {
         return moments_around(block, block.x[0]);
     }
     float shifts[1];
     sample_means(block, samples, shifts);
-    const float shift = shifts[0];
-    if (course.planes == 0) {
-        return close_block(block, shift, sum_rows(block, F32(shift), NothingAhead()));
-    }
-    return close_block(block, shift,
-                       course.into_l1 ? sum_rows_ahead<IntoL1<3072>>(block, course, F32(shift))
-                                      : sum_rows_ahead<IntoL2>(block, course, F32(shift)));
+    return close_block(block, shifts[0], sum(F32(shifts[0])));
+}
+
+BNORM_INLINE Moments moments_of_channel(const Rows& block, const Samples& samples, const Course& course) {
+    return moments_by(block, samples, [&](F32 shift) {
+        if (course.planes == 0) {
+            return sum_rows(block, shift, NothingAhead());
+        }
+        return course.into_l1 ? sum_rows_ahead<IntoL1<3072>>(block, course, shift)
+                              : sum_rows_ahead<IntoL2>(block, course, shift);
+    });
 }
 
 } // namespace

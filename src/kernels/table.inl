@@ -10,6 +10,7 @@
 #include "kernels/gradient_beside.inl"
 #include "kernels/gradient_fixed.inl"
 #include "kernels/gradient_sums.inl"
+#include "kernels/moments_beside.inl"
 
 namespace bnorm::kernels {
 namespace {
@@ -37,7 +38,7 @@ BNORM_KERNEL void fence_streams() { fence(); }
 
 // A list with too few would end in null pointers.
 static_assert(kApplyVariants == 32 && kGates == 6 && kGradientFixedVariants == 6 && kGradientBesideVariants == 6 &&
-              kGradientApplyVariants == 48);
+              kMomentsBesideVariants == 6 && kGradientApplyVariants == 48);
 
 } // namespace
 
@@ -55,6 +56,7 @@ const KernelTable BNORM_KERNEL_TABLE = {
     BNORM_APPLY_VARIANTS(apply_uniform),
     BNORM_APPLY_VARIANTS(apply_periodic),
     BNORM_APPLY_VARIANTS(apply_planes),
+    BNORM_SIX_VARIANTS(moments_beside),
     BNORM_GATES(gradient_sums_uniform),
     BNORM_GATES(gradient_sums_periodic),
     BNORM_SIX_VARIANTS(gradient_fixed_uniform),

@@ -35,10 +35,11 @@ kernels::Apply Forward::apply_task(Pattern pattern, const plan::Block& block, co
     return task;
 }
 
+bool Forward::is_input(const void* output) const { return output == tensors_.x || output == tensors_.residual; }
+
 int Forward::apply_variant(Pattern pattern, const kernels::Apply& task) const {
-    const bool in_place = tensors_.y == tensors_.x || tensors_.y == tensors_.residual;
-    const bool stream =
-        !in_place && can_stream(execution_.passes.schedule, pattern, task.y, task.y_stride, task.mask == nullptr);
+    const bool stream = !is_input(tensors_.y) &&
+                        can_stream(execution_.passes.schedule, pattern, task.y, task.y_stride, task.mask == nullptr);
     return kernels::apply_variant(static_cast<kernels::Activation>(execution_.problem.activation),
                                   task.residual != nullptr, task.mask != nullptr, stream);
 }

@@ -33,6 +33,7 @@ class Forward : public Operation {
                           const double* inv_std) const;
 
     kernels::Apply apply_task(Pattern pattern, const plan::Block& block, const Coefficients& coefficients) const;
+    bool is_input(const void* output) const;
     int apply_variant(Pattern pattern, const kernels::Apply& task) const;
 
     const Execution& execution_;

@@ -139,7 +139,7 @@ void Gradient::run_beside(const ChannelRange& range) const {
     const auto sum = kernels.gradient_sums_uniform[static_cast<int>(gate_)];
     const auto sum_beside =
         kernels.gradient_sums_beside[kernels::gradient_beside_variant(gate_, tensors_.dresidual != nullptr)];
-    const std::int64_t unit = geometry.unit_channels;
+    const std::int64_t unit = execution_.passes.schedule.unit_beside;
     const Pattern pattern = unit == 1 ? Pattern::uniform : Pattern::planes;
     const auto block = [&](std::int64_t index) {
         const std::int64_t width = geometry.columns_per_channel;
@@ -156,13 +156,8 @@ void Gradient::run_beside(const ChannelRange& range) const {
         } else {
             sum_beside(sums, apply_task(pattern, block(index - unit), coefficients(index - unit)));
         }
-        for (std::int64_t c = 0; c < unit; ++c) {
-            const std::int64_t first = c * geometry.grid.count();
-            const Sums all =
-                merge_blocks(SumKind::gradient, geometry.grid, 0, geometry.grid.count(), dy + first, products + first);
-            range.sums[0][0][index + c] = all.first;
-            range.sums[0][1][index + c] = all.second;
-        }
+        merge_channels(SumKind::gradient, geometry.grid, unit, dy, products,
+                       {range.sums[0][0] + index, range.sums[0][1] + index});
         set_from_sums(range, index, unit);
     }
     const std::int64_t rows_at_once = unit == 1 ? geometry.rows : 1;

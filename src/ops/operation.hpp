@@ -82,7 +82,7 @@ class Operation {
     // image stay in L1 meanwhile: a multiple of geometry.unit_channels.
     virtual void run_in_l1(const ChannelRange&, std::int64_t /*channels*/) const {}
 
-    // The same of planes of several images, each geometry.unit_channels channels' sums beside the outputs of those
+    // The same of planes of several images, each schedule.unit_beside channels' sums beside the outputs of those
     // before.
     virtual bool runs_beside() const { return false; }
     virtual void run_beside(const ChannelRange&) const {}

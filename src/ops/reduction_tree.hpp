@@ -38,6 +38,17 @@ struct ColumnSums {
     double* second;
 };
 
+// Of all blocks of each of some channels, those of one before the next one's.
+inline void merge_channels(SumKind kind, const plan::BlockGrid& grid, std::int64_t channels, const double* first,
+                           const double* second, const ColumnSums& result) {
+    const std::int64_t blocks = grid.count();
+    for (std::int64_t c = 0; c < channels; ++c) {
+        const Sums all = merge_blocks(kind, grid, 0, blocks, first + c * blocks, second + c * blocks);
+        result.first[c] = all.first;
+        result.second[c] = all.second;
+    }
+}
+
 // Merges b into a; both arrays reach to the next multiple of plan::kLanes.
 inline void merge_columns(const kernels::KernelTable& kernels, SumKind kind, std::int64_t columns, double count_a,
                           const ColumnSums& a, double count_b, const ColumnSums& b) {

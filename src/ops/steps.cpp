@@ -60,12 +60,8 @@ void Steps::reduce_channels(int reduction, std::int64_t channel, std::int64_t ch
         const std::int64_t width = geometry.columns_per_channel;
         operation_.reduce(reduction, Pattern::planes, {0, geometry.rows, (channel + i) * width, count * width},
                           advance(coefficients, i), first, second);
-        for (std::int64_t c = 0; c < count; ++c) {
-            const Sums sums = merge_blocks(operation_.sum_kind(reduction), geometry.grid, 0, blocks, first + c * blocks,
-                                           second + c * blocks);
-            result.first[i + c] = sums.first;
-            result.second[i + c] = sums.second;
-        }
+        merge_channels(operation_.sum_kind(reduction), geometry.grid, count, first, second,
+                       {result.first + i, result.second + i});
     }
 }
 

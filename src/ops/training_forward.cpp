@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "ops/forward.hpp"
+#include "ops/reduction_tree.hpp"
 #include "ops/skip_channels.hpp"
 #include "ops/statistics.hpp"
 
@@ -51,7 +52,50 @@ class TrainingForward final : public Forward {
         write_statistics(range);
     }
 
+    bool runs_beside() const override {
+        const plan::Schedule& schedule = execution_.passes.schedule;
+        const bool whole_lines = can_stream(schedule, Pattern::planes, static_cast<const float*>(args_.y),
+                                            execution_.passes.geometry.y_stride, false);
+        return whole_lines && takes_planes() && !is_input(args_.y) &&
+               kernels::has_moments_beside(activation(), args_.mask != nullptr);
+    }
+
+    void run_beside(const ChannelRange& range) const override {
+        const plan::Geometry& geometry = execution_.passes.geometry;
+        const kernels::KernelTable& kernels = execution_.passes.kernels;
+        const auto moments_beside = kernels.moments_beside[kernels::moments_beside_variant(
+            activation(), args_.residual != nullptr, args_.mask != nullptr)];
+        const std::int64_t unit = execution_.passes.schedule.unit_beside;
+        const auto block = [&](std::int64_t index) {
+            const std::int64_t width = geometry.columns_per_channel;
+            return plan::Block{0, geometry.rows, (range.first + index) * width, unit * width};
+        };
+        for (std::int64_t index = 0; index < range.count; index += unit) {
+            double mean[plan::kMostBlocksBeside];
+            double m2[plan::kMostBlocksBeside];
+            const kernels::PlaneMoments moments =
+                moments_task(execution_.passes, args_.x, Pattern::planes, block(index), mean, m2);
+            if (index == 0) {
+                kernels.moments_uniform(moments);
+            } else {
+                moments_beside(moments, apply_task(Pattern::planes, block(index - unit),
+                                                   advance(range.coefficients, index - unit)));
+            }
+            merge_channels(SumKind::moments, geometry.grid, unit, mean, m2,
+                           {range.sums[0][0] + index, range.sums[0][1] + index});
+            set_from_moments(range, index, unit);
+        }
+        const plan::Block last = block(range.count - unit);
+        for (std::int64_t row = 0; row < geometry.rows; ++row) {
+            apply(Pattern::planes, {row, 1, last.column, last.columns}, advance(range.coefficients, range.count - unit),
+                  0);
+        }
+        write_statistics(range);
+    }
+
   private:
+    kernels::Activation activation() const { return static_cast<kernels::Activation>(execution_.problem.activation); }
+
     // Statistics that apply needs, and its coefficients.
     void set_from_moments(const ChannelRange& range, std::int64_t index, std::int64_t count) const {
         const double samples = static_cast<double>(execution_.passes.geometry.elements_per_channel);

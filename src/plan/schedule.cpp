@@ -548,28 +548,58 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
     return std::min(most * geometry.unit_channels, kMostChannelsInL1);
 }
 
-// Gradients of a channel can be summed while dx of the one before is stored past all caches. Of a single output that
-// gains as long as dy and x come from caches; of two from memory, too; and if L2 holds both channels beside what passes
-// through, or if one alone fills it, as it would any slab. An item's first channel has none before it: items are large,
-// but several a thread. 0: not so.
-std::int64_t channels_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
-                             const Schedule& schedule) {
+// Gradients of a channel can be summed while dx of the one before is stored past all caches: of several images. Of a
+// single output that gains as long as dy and x come from caches; of two from memory, too; and if L2 holds both channels
+// beside what passes through, or if one alone fills it, as it would any slab.
+bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
+                           const Schedule& schedule) {
     const std::int64_t unit = geometry.unit_channels;
     const std::int64_t bytes = channel_bytes(geometry, workload) * unit;
     const bool two_outputs = workload.streams > 3;
     const bool both_fit = bytes <= machine.l2_bytes * 2 / 5;
     const bool one_fills = two_outputs && unit == 1 && bytes > machine.l2_bytes * 3 / 4 && bytes <= machine.l2_bytes;
-    const bool whole_lines =
-        unit <= kMostPlanesBeside && geometry.columns_per_channel * unit % kLanes == 0 && geometry.channels % unit == 0;
-    const bool can = geometry.rows > 1 && whole_lines && (unit == 1 || geometry.grid.column_blocks() == 1) &&
-                     !has_short_planes(geometry) && geometry.grid.count() * unit <= kMostBlocksBeside;
-    if (!is_measured(machine) || !schedule.stream || workload.reductions == 0 || workload.cached_tensors == 1 || !can ||
-        !(both_fit || one_fills) || (schedule.from_memory && !two_outputs)) {
+    const bool can = unit <= kMostPlanesBeside && (unit == 1 || geometry.grid.column_blocks() == 1) &&
+                     !has_short_planes(geometry) && geometry.rows > 1;
+    return is_measured(machine) && can && (both_fit || one_fills) && (!schedule.from_memory || two_outputs);
+}
+
+// So can moments of channels beside outputs of others; of short planes that gains beside a residual.
+bool moments_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    return machine.past_l2 && (!has_short_planes(geometry) || workload.streams > 2) &&
+           channel_bytes(geometry, workload) * geometry.unit_channels <= machine.l2_bytes * 2 / 5;
+}
+
+// How many channels whose outputs are whole cache lines are summed beside as many: of moments several small ones, so
+// that little is done between them. 0: not so.
+std::int64_t unit_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
+                         const Schedule& schedule) {
+    constexpr std::int64_t kBytesAtOnce = 128 * kKibi; // 64 and 256 as good
+    const bool moments = workload.cached_tensors == 1;
+    std::int64_t unit = geometry.unit_channels;
+    const std::int64_t most = std::min(kMostBlocksBeside / geometry.grid.count(), kMostChannelsInL1);
+    const bool whole_lines = geometry.columns_per_channel * unit % kLanes == 0 && geometry.channels % unit == 0;
+    if (!schedule.stream || workload.reductions == 0 || !whole_lines || unit > most ||
+        !(moments ? moments_gain_beside(geometry, workload, machine)
+                  : gradients_gain_beside(geometry, workload, machine, schedule))) {
         return 0;
+    }
+    while (moments && geometry.channels % (2 * unit) == 0 && 2 * unit <= most &&
+           2 * unit * channel_bytes(geometry, workload) <= kBytesAtOnce) {
+        unit *= 2;
+    }
+    return unit;
+}
+
+// An item's first channels have none before them: items are large, but several a thread.
+void set_beside(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
+    const std::int64_t unit = unit_beside(geometry, workload, machine, schedule);
+    if (unit == 0) {
+        return;
     }
     const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
     const std::int64_t most = std::min(round_up(divide_up(geometry.channels, items), unit), kMaxSlabChannels);
-    return even_step(geometry.channels, most, unit, 1, schedule.threads);
+    schedule.unit_beside = unit;
+    schedule.channels_beside = even_step(geometry.channels, most, unit, 1, schedule.threads);
 }
 
 // Planes of whole vectors.
@@ -584,7 +614,7 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
     const std::int64_t channels = slab_channels(geometry, workload, schedule, machine);
     if (slabs_are_better(geometry, workload, machine, schedule, channels)) {
         schedule.channels_in_l1 = channels_in_l1(geometry, workload, machine, schedule);
-        schedule.channels_beside = channels_beside(geometry, workload, machine, schedule);
+        set_beside(geometry, workload, machine, schedule);
         schedule_by_channels(geometry, workload, channels, schedule);
     } else {
         schedule_by_parts(geometry, workload, schedule);

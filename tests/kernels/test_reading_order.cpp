@@ -530,6 +530,97 @@ void check_residual(const kernels::KernelTable& table) {
     }
 }
 
+// Moments of the second run of as many planes, and outputs of the first: one after the other, or in turns.
+struct MomentsAndOutputs {
+    std::vector<double> moments = std::vector<double>(200, -1.0);
+    Forward outputs;
+
+    bool operator==(const MomentsAndOutputs& other) const {
+        return moments == other.moments && outputs == other.outputs;
+    }
+};
+
+struct MomentsVariant {
+    kernels::Activation activation;
+    bool residual;
+    bool mask;
+};
+
+kernels::Apply run_of_first(const Block& block, std::int64_t channels, const MomentsVariant& variant, Forward& result) {
+    kernels::Apply task = {};
+    task.x = block.x.data();
+    task.residual = variant.residual ? block.dy.data() : nullptr;
+    task.y = result.y.front().elements;
+    task.mask = variant.mask ? result.mask.data() : nullptr;
+    task.rows = channels;
+    task.columns = kRunColumns / channels;
+    task.x_stride = task.y_stride = block.columns;
+    task.residual_stride = variant.residual ? block.columns : 0;
+    task.mask_stride = variant.mask ? block.columns / 16 * kMaskBytes : 0;
+    task.center = block.center.data();
+    task.scale = block.x_scale.data();
+    task.shift = block.offset.data();
+    return task;
+}
+
+kernels::PlaneMoments moments_of_second(const Block& block, const RunBlocks& blocks, bool from_memory,
+                                        std::vector<double>& result) {
+    const std::int64_t columns = kRunColumns / blocks.channels;
+    const kernels::Course course = from_memory ? kernels::Course{5, columns, 0, true} : kernels::Course{};
+    return {block.x.data() + kRunColumns,
+            5,
+            block.columns,
+            columns,
+            blocks.rows,
+            blocks.columns,
+            blocks.channels,
+            course,
+            result.data(),
+            result.data() + result.size() / 2};
+}
+
+MomentsAndOutputs one_after_the_other(const kernels::KernelTable& table, const Block& block, const RunBlocks& blocks,
+                                      const MomentsVariant& variant) {
+    MomentsAndOutputs result;
+    table.moments_uniform(moments_of_second(block, blocks, false, result.moments));
+    kernels::Apply task = run_of_first(block, blocks.channels, variant, result.outputs);
+    for (std::int64_t row = 0; row < 5; ++row) {
+        table.apply_planes[kernels::apply_variant(variant.activation, variant.residual, variant.mask, false)](task);
+        task.x += task.x_stride;
+        task.residual = variant.residual ? task.residual + task.residual_stride : nullptr;
+        task.y += task.y_stride;
+        task.mask = variant.mask ? task.mask + task.mask_stride : nullptr;
+    }
+    return result;
+}
+
+// Of blocks of fewer elements than are summed in f32, too.
+void check_moments_beside(const kernels::KernelTable& table) {
+    constexpr RunBlocks kBlocksOfRuns[] = {{1, 5, kRunColumns}, {1, 2, kRunColumns}, {1, 1, 384}, {4, 2, 260},
+                                           {5, 5, 208},         {13, 1, 80},         {16, 2, 65}, {16, 1, 65}};
+    constexpr MomentsVariant kVariants[] = {
+        {kernels::Activation::identity, false, false}, {kernels::Activation::identity, true, false},
+        {kernels::Activation::relu, false, false},     {kernels::Activation::relu, true, false},
+        {kernels::Activation::relu, false, true},      {kernels::Activation::relu, true, true}};
+    const Block block(5, 2 * kRunColumns);
+    for (const RunBlocks& blocks : kBlocksOfRuns) {
+        for (const MomentsVariant& variant : kVariants) {
+            const MomentsAndOutputs expected = one_after_the_other(table, block, blocks, variant);
+            for (const bool from_memory : {false, true}) {
+                MomentsAndOutputs result;
+                table.moments_beside[kernels::moments_beside_variant(variant.activation, variant.residual,
+                                                                     variant.mask)](
+                    moments_of_second(block, blocks, from_memory, result.moments),
+                    run_of_first(block, blocks.channels, variant, result.outputs));
+                table.fence_streams();
+                INFO(blocks.channels, " channels, blocks of ", blocks.rows, " rows, activation ",
+                     static_cast<int>(variant.activation), ", residual ", variant.residual, ", mask ", variant.mask);
+                CHECK(result == expected);
+            }
+        }
+    }
+}
+
 } // namespace
 
 TEST_CASE("moments and gradients have the same sums in every order of reading, wherever they are fetched") {
@@ -547,6 +638,7 @@ TEST_CASE("moments and gradients have the same sums in every order of reading, w
         check_moments_of_planes(*table);
         check_blocks(*table);
         check_beside(*table);
+        check_moments_beside(*table);
         check_fixed(*table);
         check_without_x(*table);
         check_residual(*table);

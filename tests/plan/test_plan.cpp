@@ -466,6 +466,30 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
     CHECK(beside({BNORM_NCHW, 48, 128, 3136}, kBackwardResidual) == 0);
 }
 
+TEST_CASE("on Intel's servers moments are summed beside outputs that pass the caches, of several channels at a time") {
+    const auto schedule_of = [](const Shape& shape, const Workload& workload, int threads = 1) {
+        return make_schedule(geometry_of(shape, operation_of(workload)), workload, large_machine(threads, true));
+    };
+    const auto unit = [&](const Shape& shape, const Workload& workload = kTraining, int threads = 1) {
+        return schedule_of(shape, workload, threads).unit_beside;
+    };
+    CHECK(unit({BNORM_NCHW, 8, 512, 784}) == 4); // 98 KiB
+    CHECK(schedule_of({BNORM_NCHW, 8, 512, 784}, kTraining).channels_beside == 256);
+    CHECK(schedule_of({BNORM_NCHW, 8, 512, 784}, kTraining, 2).channels_beside == 64);
+    CHECK(unit({BNORM_NCHW, 8, 511, 784}) == 1);
+    CHECK(unit({BNORM_NCHW, 8, 510, 784}) == 2);
+    CHECK(unit({BNORM_NCHW, 1, 512, 3136}) == 8);
+    CHECK(unit({BNORM_NCHW, 32, 512, 196}) == 4);
+    CHECK(unit({BNORM_NCHW, 32, 514, 196}) == 0); // whose last two share a cache line
+    CHECK(unit({BNORM_NCHW, 8, 128, 12544}) == 1);
+    CHECK(unit({BNORM_NCHW, 32, 64, 12544}) == 0); // L2 holds no two of them
+    CHECK(unit({BNORM_NCHW, 8, 32, 784}) == 0);    // stored in caches
+    CHECK(unit({BNORM_NCHW, 32, 2048, 49}) == 0);
+    CHECK(unit({BNORM_NCHW, 32, 2048, 49}, kTrainingResidual) == 16);
+    CHECK(unit({BNORM_NCHW, 8, 2048, 49}, kTrainingResidual) == 64);
+    CHECK(make_schedule(geometry_of({BNORM_NCHW, 8, 512, 784}), kTraining, fast_machine(1, true)).unit_beside == 0);
+}
+
 TEST_CASE("there planes of one image stay in L1 from sums to outputs: forward past L2, and not past all caches") {
     const auto in_l1 = [](const Shape& shape, const Workload& workload, int threads = 1, bool fast = true) {
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(threads, fast))
