@@ -176,7 +176,7 @@ TEST_CASE("planes of one image, in several groups") {
 TEST_CASE("planes in tensors of 3 MB and more") {
     for (const Shape& shape :
          {Shape{BNORM_NCHW, 8, 277, 784}, Shape{BNORM_NCHW, 3, 13, 40000}, Shape{BNORM_NCHW, 25, 356, 196},
-          Shape{BNORM_NCHW, 1, 276, 3136}, Shape{BNORM_NCHW, 90, 160, 49}}) {
+          Shape{BNORM_NCHW, 1, 276, 3136}, Shape{BNORM_NCHW, 90, 160, 49}, Shape{BNORM_NCHW, 48, 6, 4112}}) {
         for (const bnorm_activation activation : {BNORM_IDENTITY, BNORM_RELU}) {
             for (const bool residual : {false, true}) {
                 Setup setup;
@@ -192,6 +192,17 @@ TEST_CASE("planes in tensors of 3 MB and more") {
             }
         }
     }
+}
+
+// So are channels that no cache holds.
+TEST_CASE("dy and x of more than 128 MiB") {
+    Setup setup;
+    setup.shape = {BNORM_NCHW, 33, 8, 65536};
+    setup.activation = kActivations[1];
+    setup.residual = true;
+    setup.mask = true;
+    setup.check_every = 7;
+    check_training(setup);
 }
 
 // Eight rows at a time, and the rest one by one.

@@ -550,23 +550,35 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
 
 // Gradients of a channel can be summed while dx of the one before is stored past all caches: of several images. Of a
 // single output that gains as long as dy and x come from caches; of two from memory, too; and if L2 holds both channels
-// beside what passes through, or if one alone fills it, as it would any slab.
+// beside what passes through, or if one alone fills it, as it would any slab. Of two outputs also where L2 holds none,
+// if no cache holds them all.
 bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
                            const Schedule& schedule) {
+    constexpr std::int64_t kMostBlocks = 64;
     const std::int64_t unit = geometry.unit_channels;
     const std::int64_t bytes = channel_bytes(geometry, workload) * unit;
     const bool two_outputs = workload.streams > 3;
     const bool both_fit = bytes <= machine.l2_bytes * 2 / 5;
     const bool one_fills = two_outputs && unit == 1 && bytes > machine.l2_bytes * 3 / 4 && bytes <= machine.l2_bytes;
+    const bool in_l2 = (both_fit || one_fills) && geometry.grid.count() * unit <= kMostBlocks &&
+                       (!schedule.from_memory || two_outputs);
+    const bool past_caches = machine.past_l2 && two_outputs && unit == 1 && schedule.past_cache;
     const bool can = unit <= kMostPlanesBeside && (unit == 1 || geometry.grid.column_blocks() == 1) &&
                      !has_short_planes(geometry) && geometry.rows > 1;
-    return is_measured(machine) && can && (both_fit || one_fills) && (!schedule.from_memory || two_outputs);
+    return is_measured(machine) && can && (in_l2 || past_caches);
 }
 
-// So can moments of channels beside outputs of others; of short planes that gains beside a residual.
-bool moments_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine) {
-    return machine.past_l2 && (!has_short_planes(geometry) || workload.streams > 2) &&
-           channel_bytes(geometry, workload) * geometry.unit_channels <= machine.l2_bytes * 2 / 5;
+// So can moments of channels beside outputs of others; of short planes that gains beside a residual. Where L2 holds no
+// two of them, too, if they come from memory; without a residual, from more of it.
+bool moments_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
+                         const Schedule& schedule) {
+    const bool residual = workload.streams > 2;
+    const bool both_fit = channel_bytes(geometry, workload) * geometry.unit_channels <= machine.l2_bytes * 2 / 5;
+    const std::int64_t cached_bytes = geometry.channels * channel_bytes(geometry, workload);
+    const bool past_caches =
+        residual ? schedule.from_memory : cached_bytes > machine.last_level_bytes / (schedule.threads > 1 ? 1 : 2);
+    return machine.past_l2 && (!has_short_planes(geometry) || residual) &&
+           (both_fit || (past_caches && geometry.rows > 1));
 }
 
 // How many channels whose outputs are whole cache lines are summed beside as many: of moments several small ones, so
@@ -579,7 +591,7 @@ std::int64_t unit_beside(const Geometry& geometry, const Workload& workload, con
     const std::int64_t most = std::min(kMostBlocksBeside / geometry.grid.count(), kMostChannelsInL1);
     const bool whole_lines = geometry.columns_per_channel * unit % kLanes == 0 && geometry.channels % unit == 0;
     if (!schedule.stream || workload.reductions == 0 || !whole_lines || unit > most ||
-        !(moments ? moments_gain_beside(geometry, workload, machine)
+        !(moments ? moments_gain_beside(geometry, workload, machine, schedule)
                   : gradients_gain_beside(geometry, workload, machine, schedule))) {
         return 0;
     }

@@ -432,7 +432,8 @@ TEST_CASE(
     CHECK(!probes({BNORM_NCHW, 2, 128, 128}, kTraining));
 }
 
-TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 holds two, or one fills it") {
+TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 holds two, or one fills it, or no "
+          "cache all") {
     const auto on_server = [](std::int64_t channels, bool past_l2) {
         return make_schedule(geometry_of({BNORM_NCHW, 8, channels, 784}), kBackwardSaved, large_machine(1, past_l2))
             .channels_beside;
@@ -440,6 +441,14 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
     CHECK(on_server(512, true) == 256);
     CHECK(on_server(512, false) == 0);
     CHECK(on_server(16, true) == 0); // stored in caches
+    const auto of_large_channels = [](std::int64_t channels, const Workload& workload) {
+        return make_schedule(geometry_of({BNORM_NCHW, 32, channels, 12544}, operation_of(workload)), workload,
+                             large_machine(1, true))
+            .channels_beside;
+    };
+    CHECK(of_large_channels(64, kBackwardResidual) == 64); // 206 MB of 3 MB each
+    CHECK(of_large_channels(64, kBackwardSaved) == 0);
+    CHECK(of_large_channels(40, kBackwardResidual) == 0); // in the last-level cache
     const auto beside = [](const Shape& shape, const Workload& workload, int threads = 1, bool fast = true) {
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(threads, fast))
             .channels_beside;
@@ -482,8 +491,16 @@ TEST_CASE("on Intel's servers moments are summed beside outputs that pass the ca
     CHECK(unit({BNORM_NCHW, 32, 512, 196}) == 4);
     CHECK(unit({BNORM_NCHW, 32, 514, 196}) == 0); // whose last two share a cache line
     CHECK(unit({BNORM_NCHW, 8, 128, 12544}) == 1);
-    CHECK(unit({BNORM_NCHW, 32, 64, 12544}) == 0); // L2 holds no two of them
-    CHECK(unit({BNORM_NCHW, 8, 32, 784}) == 0);    // stored in caches
+    CHECK(unit({BNORM_NCHW, 8, 32, 784}) == 0); // stored in caches
+    // L2 holds no two of them: from memory beside a residual, without one from more of it.
+    CHECK(unit({BNORM_NCHW, 20, 16, 12544}, kTrainingResidual) == 0);
+    CHECK(unit({BNORM_NCHW, 32, 32, 12544}, kTrainingResidual) == 1);
+    CHECK(unit({BNORM_NCHW, 32, 32, 12544}) == 0);
+    CHECK(unit({BNORM_NCHW, 32, 64, 12544}) == 1);
+    CHECK(unit({BNORM_NCHW, 32, 64, 12544}, kTraining, 2) == 0);
+    CHECK(unit({BNORM_NCHW, 33, 128, 65536}, kTraining, 2) == 1);
+    CHECK(unit({BNORM_NCHW, 32, 32, 12544}, kTrainingResidual, 2) == 1);
+    CHECK(unit({BNORM_NCHW, 1, 64, 401408}, kTrainingResidual) == 0);
     CHECK(unit({BNORM_NCHW, 32, 2048, 49}) == 0);
     CHECK(unit({BNORM_NCHW, 32, 2048, 49}, kTrainingResidual) == 16);
     CHECK(unit({BNORM_NCHW, 8, 2048, 49}, kTrainingResidual) == 64);
