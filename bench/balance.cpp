@@ -111,7 +111,9 @@ class Sum {
 Balance balance(const Geometry& geometry, const Workload& workload, const Schedule& schedule) {
     Sum sum(geometry, schedule);
     if (schedule.strategy == Strategy::by_channels) {
-        sum.add(pieces(geometry.channels, schedule.channels_per_item, geometry.elements_per_channel), workload.streams);
+        const std::int64_t channels =
+            schedule.channels_beside > 0 ? schedule.channels_beside : schedule.channels_per_item;
+        sum.add(pieces(geometry.channels, channels, geometry.elements_per_channel), workload.streams);
         return sum.result();
     }
     for (int i = 0; i < workload.reductions; ++i) {

@@ -603,15 +603,23 @@ std::int64_t unit_beside(const Geometry& geometry, const Workload& workload, con
 }
 
 // An item's first channels have none before them: items are large, but several a thread.
-void set_beside(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
-    const std::int64_t unit = unit_beside(geometry, workload, machine, schedule);
-    if (unit == 0) {
-        return;
-    }
-    const std::int64_t items = schedule.threads > 1 ? schedule.threads * kItemsPerThread : 1;
+std::int64_t item_beside(const Geometry& geometry, std::int64_t unit, int threads) {
+    const std::int64_t items = threads > 1 ? threads * kItemsPerThread : 1;
     const std::int64_t most = std::min(round_up(divide_up(geometry.channels, items), unit), kMaxSlabChannels);
-    schedule.unit_beside = unit;
-    schedule.channels_beside = even_step(geometry.channels, most, unit, 1, schedule.threads);
+    return even_step(geometry.channels, most, unit, 1, threads);
+}
+
+// Of two units at least, smaller ones if only those spread evenly.
+void set_beside(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
+    std::int64_t unit = unit_beside(geometry, workload, machine, schedule);
+    for (; unit >= geometry.unit_channels; unit /= 2) {
+        const std::int64_t channels = item_beside(geometry, unit, schedule.threads);
+        if (channels >= 2 * unit && Items::cut(geometry.channels, channels, 1).even(schedule.threads)) {
+            schedule.unit_beside = unit;
+            schedule.channels_beside = channels;
+            return;
+        }
+    }
 }
 
 // Planes of whole vectors.

@@ -462,8 +462,7 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
     CHECK(beside({BNORM_NCHW, 8, 128, 784}, kBackwardResidual) == 0);    // stored in caches
     CHECK(beside({BNORM_NCHW, 32, 512, 196}, kBackwardResidual) == 256); // by four, whose cache lines are their own
     CHECK(beside({BNORM_NCHW, 32, 300, 196}, kBackwardResidual, 2) == 40);
-    CHECK(beside({BNORM_NCHW, 32, 36, 3136}, kBackwardResidual, 8) ==
-          1); // of two, some threads would take six, others four
+    CHECK(beside({BNORM_NCHW, 32, 36, 3136}, kBackwardResidual, 8) == 0); // of two, some threads would take six
     CHECK(beside({BNORM_NCHW, 32, 514, 196}, kBackwardResidual) == 0);
     CHECK(beside({BNORM_NCHW, 32, 512, 198}, kBackwardResidual) == 0); // by eight
     CHECK(beside({BNORM_NCHW, 32, 2048, 49}, kBackwardResidual) == 0);
@@ -488,6 +487,11 @@ TEST_CASE("on Intel's servers moments are summed beside outputs that pass the ca
     CHECK(unit({BNORM_NCHW, 8, 511, 784}) == 1);
     CHECK(unit({BNORM_NCHW, 8, 510, 784}) == 2);
     CHECK(unit({BNORM_NCHW, 1, 512, 3136}) == 8);
+    // Two units an item at least, four items a thread.
+    CHECK(unit({BNORM_NCHW, 1, 2048, 3136}, kTraining, 32) == 8);
+    CHECK(unit({BNORM_NCHW, 1, 2048, 3136}, kTraining, 64) == 4);
+    CHECK(unit({BNORM_NCHW, 1, 2048, 3136}, kTraining, 128) == 2);
+    CHECK(unit({BNORM_NCHW, 1, 2048, 3136}, kTraining, 512) == 0);
     CHECK(unit({BNORM_NCHW, 32, 512, 196}) == 4);
     CHECK(unit({BNORM_NCHW, 32, 514, 196}) == 0); // whose last two share a cache line
     CHECK(unit({BNORM_NCHW, 8, 128, 12544}) == 1);
