@@ -549,9 +549,10 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
 }
 
 // Gradients of a channel can be summed while dx of the one before is stored past all caches: of several images. Of a
-// single output that gains as long as dy and x come from caches; of two from memory, too; and if L2 holds both channels
-// beside what passes through, or if one alone fills it, as it would any slab. Of two outputs also where L2 holds none,
-// if no cache holds them all.
+// single output that gains as long as dy and x come from caches, or where outputs are stored past L2; of two from
+// memory, too; and if L2 holds both channels beside what passes through, or if one alone fills it, as it would any
+// slab. Where outputs are stored past L2 also if that holds none, and no cache holds them all, of a single output by
+// far.
 bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
                            const Schedule& schedule) {
     constexpr std::int64_t kMostBlocks = 64;
@@ -561,8 +562,10 @@ bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, c
     const bool both_fit = bytes <= machine.l2_bytes * 2 / 5;
     const bool one_fills = two_outputs && unit == 1 && bytes > machine.l2_bytes * 3 / 4 && bytes <= machine.l2_bytes;
     const bool in_l2 = (both_fit || one_fills) && geometry.grid.count() * unit <= kMostBlocks &&
-                       (!schedule.from_memory || two_outputs);
-    const bool past_caches = machine.past_l2 && two_outputs && unit == 1 && schedule.past_cache;
+                       (!schedule.from_memory || two_outputs || machine.past_l2);
+    const std::int64_t cached_bytes = geometry.channels * channel_bytes(geometry, workload);
+    const bool past_caches =
+        machine.past_l2 && unit == 1 && cached_bytes > machine.last_level_bytes * (two_outputs ? 2 : 3) / 2;
     const bool can = unit <= kMostPlanesBeside && (unit == 1 || geometry.grid.column_blocks() == 1) &&
                      !has_short_planes(geometry) && geometry.rows > 1;
     return is_measured(machine) && can && (in_l2 || past_caches);

@@ -447,8 +447,11 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
             .channels_beside;
     };
     CHECK(of_large_channels(64, kBackwardResidual) == 64); // 206 MB of 3 MB each
-    CHECK(of_large_channels(64, kBackwardSaved) == 0);
+    CHECK(of_large_channels(64, kBackwardSaved) == 64);
+    CHECK(of_large_channels(56, kBackwardResidual) == 56);
+    CHECK(of_large_channels(56, kBackwardSaved) == 0);
     CHECK(of_large_channels(40, kBackwardResidual) == 0); // in the last-level cache
+    CHECK(on_server(2048, true) == 256);                  // from memory
     const auto beside = [](const Shape& shape, const Workload& workload, int threads = 1, bool fast = true) {
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, fast_machine(threads, fast))
             .channels_beside;
