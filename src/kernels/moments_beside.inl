@@ -75,44 +75,38 @@ class OutputsBeside {
     std::int64_t plane_end_;
 };
 
-// What sums call for as many elements as they take on.
-template <class Outputs, class Ahead>
+// What sums call for as many elements as they take on. Whether they fetch ahead is asked once a step: kernels of their
+// own took seconds to compile for each ISA.
+template <class Outputs>
 struct InTurns {
     Outputs& outputs;
-    Ahead ahead;
+    RowsAhead<IntoL2> ahead;
+    bool from_memory;
 };
 
-template <class Outputs, class Ahead>
-BNORM_INLINE void fetch_ahead(std::int64_t elements, InTurns<Outputs, Ahead>& turns) {
-    fetch_ahead(elements, turns.ahead);
+template <class Outputs>
+BNORM_INLINE void fetch_ahead(std::int64_t elements, InTurns<Outputs>& turns) {
+    if (turns.from_memory) {
+        fetch_ahead(elements, turns.ahead);
+    }
     turns.outputs.take(elements);
 }
 
-template <class Variant, class AheadOf>
-BNORM_RARE void moments_in_turns(const PlaneMoments& arguments, const Apply& other, const AheadOf& ahead_of) {
-    using Outputs = OutputsBeside<Variant>;
+template <int kVariant>
+BNORM_KERNEL void moments_beside(const PlaneMoments& arguments, const Apply& other) {
+    using Outputs = OutputsBeside<ApplyVariant<apply_variant_beside(kVariant)>>;
+    constexpr Course kNowhere = {1, 1, 0, false};
     const PlaneMoments task = arguments;
     const Apply outputs_task = other;
+    const bool from_memory = task.course.planes > 0;
     Outputs outputs(outputs_task, task.rows);
     for_all_blocks(task, [&](const Rows& block, const Samples& samples, const Course& course) {
         return moments_by(block, samples, [&](F32 shift) {
-            const auto ahead = ahead_of(block, course);
-            return sum_rows(block, shift, InTurns<Outputs, decltype(ahead_of(block, course))>{outputs, ahead});
+            const RowsAhead<IntoL2> ahead(block.x, block.row_stride, from_memory ? course : kNowhere);
+            return sum_rows(block, shift, InTurns<Outputs>{outputs, ahead, from_memory});
         });
     });
     outputs.take_rest();
-}
-
-template <int kVariant>
-BNORM_KERNEL void moments_beside(const PlaneMoments& task, const Apply& other) {
-    using Variant = ApplyVariant<apply_variant_beside(kVariant)>;
-    if (task.course.planes > 0) {
-        moments_in_turns<Variant>(task, other, [](const Rows& block, const Course& course) {
-            return RowsAhead<IntoL2>(block.x, block.row_stride, course);
-        });
-    } else {
-        moments_in_turns<Variant>(task, other, [](const Rows&, const Course&) { return NothingAhead(); });
-    }
 }
 
 } // namespace

@@ -548,11 +548,10 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
     return std::min(most * geometry.unit_channels, kMostChannelsInL1);
 }
 
-// Gradients of a channel can be summed while dx of the one before is stored past all caches: of several images. Of a
-// single output that gains as long as dy and x come from caches, or where outputs are stored past L2; of two from
-// memory, too; and if L2 holds both channels beside what passes through, or if one alone fills it, as it would any
-// slab. Where outputs are stored past L2 also if that holds none, and no cache holds them all, of a single output by
-// far.
+// Gradients of a channel of several images can be summed while dx of the one before is stored past all caches. That
+// gains if L2 holds both channels beside what passes through, or, of two outputs, if one alone fills it, as it would
+// any slab: of a single output from memory only where outputs are stored past L2. There it gains, too, if L2 holds
+// none, as long as no cache holds them all, of a single output by far.
 bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
                            const Schedule& schedule) {
     constexpr std::int64_t kMostBlocks = 64;
@@ -571,8 +570,9 @@ bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, c
     return is_measured(machine) && can && (in_l2 || past_caches);
 }
 
-// So can moments of channels beside outputs of others; of short planes that gains beside a residual. Where L2 holds no
-// two of them, too, if they come from memory; without a residual, from more of it.
+// So can moments of channels, of one image, too, beside outputs of others, where outputs are stored past L2; short
+// planes gain only beside a residual. Channels that L2 does not hold gain if they come from memory: without a residual,
+// and more so of several threads, from more of it.
 bool moments_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
                          const Schedule& schedule) {
     const bool residual = workload.streams > 2;
