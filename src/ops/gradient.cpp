@@ -46,7 +46,7 @@ void Gradient::write_parameter_gradients(float* dgamma, float* dbeta, std::int64
 }
 
 static_assert(plan::kMinLongPlane <= kernels::kMaxTogetherColumns);
-static_assert(plan::kMostChannelsInL1 <= kChannelsAtOnce);
+static_assert(plan::kMostChannelsAtOnce <= kChannelsAtOnce);
 static_assert(plan::kMostPlanesBeside == kernels::kMostPlanesBeside);
 static_assert(plan::kMaxParameters == kernels::kMaxParameters);
 

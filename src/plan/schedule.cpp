@@ -306,9 +306,14 @@ void schedule_by_parts(const Geometry& geometry, const Workload& workload, Sched
     }
 }
 
+// What both passes read.
+std::int64_t bytes_read_again(const Geometry& geometry, const Workload& workload) {
+    return geometry.elements() * kElementBytes * workload.cached_tensors;
+}
+
 // Whether what is reduced is read from beyond L2, not by a little.
 bool reads_beyond_l2(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads) {
-    return geometry.elements() * kElementBytes * workload.cached_tensors > machine.l2_bytes * threads * 5 / 4;
+    return bytes_read_again(geometry, workload) > machine.l2_bytes * threads * 5 / 4;
 }
 
 // What a slab may take of L2: half of it. Short planes that are in cache anyway were fastest with an eighth where
@@ -545,7 +550,7 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
         return 0;
     }
     const std::int64_t most = std::max<std::int64_t>(1, kGroupBytes / bytes / geometry.unit_channels);
-    return std::min(most * geometry.unit_channels, kMostChannelsInL1);
+    return std::min(most * geometry.unit_channels, kMostChannelsAtOnce);
 }
 
 // Gradients of a channel of several images can be summed while dx of the one before is stored past all caches. That
@@ -554,7 +559,7 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
 // none, as long as no cache holds them all, of a single output by far.
 bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
                            const Schedule& schedule) {
-    constexpr std::int64_t kMostBlocks = 64;
+    constexpr std::int64_t kMostBlocks = 64; // of more, with a residual in the last-level cache, 0.80
     const std::int64_t unit = geometry.unit_channels;
     const std::int64_t bytes = channel_bytes(geometry, workload) * unit;
     const bool two_outputs = workload.streams > 3;
@@ -562,7 +567,7 @@ bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, c
     const bool one_fills = two_outputs && unit == 1 && bytes > machine.l2_bytes * 3 / 4 && bytes <= machine.l2_bytes;
     const bool in_l2 = (both_fit || one_fills) && geometry.grid.count() * unit <= kMostBlocks &&
                        (!schedule.from_memory || two_outputs || machine.past_l2);
-    const std::int64_t cached_bytes = geometry.channels * channel_bytes(geometry, workload);
+    const std::int64_t cached_bytes = bytes_read_again(geometry, workload);
     const bool past_caches =
         machine.past_l2 && unit == 1 && cached_bytes > machine.last_level_bytes * (two_outputs ? 2 : 3) / 2;
     const bool can = unit <= kMostPlanesBeside && (unit == 1 || geometry.grid.column_blocks() == 1) &&
@@ -577,7 +582,7 @@ bool moments_gain_beside(const Geometry& geometry, const Workload& workload, con
                          const Schedule& schedule) {
     const bool residual = workload.streams > 2;
     const bool both_fit = channel_bytes(geometry, workload) * geometry.unit_channels <= machine.l2_bytes * 2 / 5;
-    const std::int64_t cached_bytes = geometry.channels * channel_bytes(geometry, workload);
+    const std::int64_t cached_bytes = bytes_read_again(geometry, workload);
     const bool past_caches =
         residual ? schedule.from_memory : cached_bytes > machine.last_level_bytes / (schedule.threads > 1 ? 1 : 2);
     return machine.past_l2 && (!has_short_planes(geometry) || residual) &&
@@ -591,7 +596,7 @@ std::int64_t unit_beside(const Geometry& geometry, const Workload& workload, con
     constexpr std::int64_t kBytesAtOnce = 128 * kKibi; // 64 and 256 as good
     const bool moments = workload.cached_tensors == 1;
     std::int64_t unit = geometry.unit_channels;
-    const std::int64_t most = std::min(kMostBlocksBeside / geometry.grid.count(), kMostChannelsInL1);
+    const std::int64_t most = std::min(kMostBlocksBeside / geometry.grid.count(), kMostChannelsAtOnce);
     const bool whole_lines = geometry.columns_per_channel * unit % kLanes == 0 && geometry.channels % unit == 0;
     if (!schedule.stream || workload.reductions == 0 || !whole_lines || unit > most ||
         !(moments ? moments_gain_beside(geometry, workload, machine, schedule)
@@ -724,7 +729,7 @@ Schedule make_schedule(const Geometry& geometry, const Workload& workload, const
     const int range_threads = threads_of_ranges(geometry, workload, machine, bytes);
     const bool by_ranges = range_threads > 1 && range_threads >= schedule.threads;
     schedule.threads = by_ranges ? range_threads : schedule.threads;
-    const std::int64_t cached_bytes = elements * kElementBytes * workload.cached_tensors;
+    const std::int64_t cached_bytes = bytes_read_again(geometry, workload);
     schedule.from_memory = comes_from_memory(geometry, workload, machine, schedule.threads, bytes, cached_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
     schedule.fits_l2 = cached_bytes <= machine.l2_bytes * schedule.threads;

@@ -39,7 +39,7 @@ constexpr int kMaxReductions = 2;
 constexpr int kCoefficients = 5;
 constexpr std::int64_t kMaxParameters = 4096; // kernels::kMaxParameters
 
-constexpr std::int64_t kMostChannelsInL1 = 64; // ops::kChannelsAtOnce
+constexpr std::int64_t kMostChannelsAtOnce = 64; // ops::kChannelsAtOnce
 constexpr std::int64_t kMostBlocksBeside = 1024;
 constexpr std::int64_t kMostPlanesBeside = 4; // kernels::kMostPlanesBeside
 
