@@ -3,6 +3,7 @@
 #include "ops/affine.hpp"
 #include "ops/backward.hpp"
 #include "ops/reduction_tree.hpp"
+#include "ops/reverse_images.hpp"
 #include "ops/skip_channels.hpp"
 
 namespace bnorm::ops {
@@ -154,7 +155,11 @@ void Gradient::run_beside(const ChannelRange& range) const {
         if (index == 0) {
             sum(sums);
         } else {
-            sum_beside(sums, apply_task(pattern, block(index - unit), coefficients(index - unit)));
+            kernels::GradientApply outputs = apply_task(pattern, block(index - unit), coefficients(index - unit));
+            if (execution_.passes.schedule.last_image_first) {
+                reverse_images(outputs, geometry.rows);
+            }
+            sum_beside(sums, outputs);
         }
         merge_channels(SumKind::gradient, geometry.grid, unit, dy, products,
                        {range.sums[0][0] + index, range.sums[0][1] + index});

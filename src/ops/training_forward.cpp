@@ -3,6 +3,7 @@
 
 #include "ops/forward.hpp"
 #include "ops/reduction_tree.hpp"
+#include "ops/reverse_images.hpp"
 #include "ops/skip_channels.hpp"
 #include "ops/statistics.hpp"
 
@@ -78,8 +79,12 @@ class TrainingForward final : public Forward {
             if (index == 0) {
                 kernels.moments_uniform(moments);
             } else {
-                moments_beside(moments, apply_task(Pattern::planes, block(index - unit),
-                                                   advance(range.coefficients, index - unit)));
+                kernels::Apply outputs =
+                    apply_task(Pattern::planes, block(index - unit), advance(range.coefficients, index - unit));
+                if (execution_.passes.schedule.last_image_first) {
+                    reverse_images(outputs, geometry.rows);
+                }
+                moments_beside(moments, outputs);
             }
             merge_channels(SumKind::moments, geometry.grid, unit, mean, m2,
                            {range.sums[0][0] + index, range.sums[0][1] + index});

@@ -617,6 +617,14 @@ std::int64_t item_beside(const Geometry& geometry, std::int64_t unit, int thread
     return even_step(geometry.channels, most, unit, 1, threads);
 }
 
+// Outputs beside sums are best written from the image that was summed last if L2 does not hold two channels: it still
+// has that one. Of planes of 16 KiB at least: as long as images take the same order, a channel's plane follows the
+// other one's in memory, and of shorter ones they share pages.
+bool writes_last_image_first(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    constexpr std::int64_t kLongPlane = 4096;
+    return geometry.columns_per_channel >= kLongPlane && channel_bytes(geometry, workload) > machine.l2_bytes * 2 / 5;
+}
+
 // Of two units at least, smaller ones if only those spread evenly.
 void set_beside(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
     std::int64_t unit = unit_beside(geometry, workload, machine, schedule);
@@ -625,6 +633,7 @@ void set_beside(const Geometry& geometry, const Workload& workload, const Machin
         if (channels >= 2 * unit && Items::cut(geometry.channels, channels, 1).even(schedule.threads)) {
             schedule.unit_beside = unit;
             schedule.channels_beside = channels;
+            schedule.last_image_first = writes_last_image_first(geometry, workload, machine);
             return;
         }
     }

@@ -81,6 +81,7 @@ struct Schedule {
     std::int64_t channels_in_l1 = 0;    // of them, so many at a time that stay in L1 from step to step; 0: all of them
     std::int64_t channels_beside = 0; // by_channels: of an item, if some are summed beside the outputs of those before
     std::int64_t unit_beside = 0;     // so many; 0: not so
+    bool last_image_first = false;    // then: whether outputs are written from the last image to the first
     std::int64_t blocks_per_part = 1; // by_parts: a power of two
     std::int64_t parts = 1;           // by_parts
     std::int64_t panel_columns = 0;   // by_parts, columns: of one reduction item; planes: one channel

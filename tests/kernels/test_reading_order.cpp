@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/kernel_table.hpp"
+#include "ops/reverse_images.hpp"
 #include "plan/schedule.hpp"
 #include "runtime/cpu.hpp"
 
@@ -380,14 +381,19 @@ void check_beside(const kernels::KernelTable& table) {
             for (const bool dresidual : {false, true}) {
                 const Beside expected = one_after_the_other(table, block, blocks, gate, dresidual);
                 for (const bool prefetch : {false, true}) {
-                    Beside result;
-                    table.gradient_sums_beside[kernels::gradient_beside_variant(gate, dresidual)](
-                        sums_of_second(block, blocks, prefetch, result),
-                        outputs_of_first(block, blocks.channels, dresidual, result));
-                    table.fence_streams();
-                    INFO(blocks.channels, " channels, blocks of ", blocks.rows, " rows, gate ", static_cast<int>(gate),
-                         ", dresidual ", dresidual);
-                    CHECK(result == expected);
+                    for (const bool last_image_first : {false, true}) {
+                        Beside result;
+                        kernels::GradientApply outputs = outputs_of_first(block, blocks.channels, dresidual, result);
+                        if (last_image_first) {
+                            ops::reverse_images(outputs, block.rows);
+                        }
+                        table.gradient_sums_beside[kernels::gradient_beside_variant(gate, dresidual)](
+                            sums_of_second(block, blocks, prefetch, result), outputs);
+                        table.fence_streams();
+                        INFO(blocks.channels, " channels, blocks of ", blocks.rows, " rows, gate ",
+                             static_cast<int>(gate), ", dresidual ", dresidual, ", last first ", last_image_first);
+                        CHECK(result == expected);
+                    }
                 }
             }
         }
@@ -607,15 +613,21 @@ void check_moments_beside(const kernels::KernelTable& table) {
         for (const MomentsVariant& variant : kVariants) {
             const MomentsAndOutputs expected = one_after_the_other(table, block, blocks, variant);
             for (const bool from_memory : {false, true}) {
-                MomentsAndOutputs result;
-                table.moments_beside[kernels::moments_beside_variant(variant.activation, variant.residual,
-                                                                     variant.mask)](
-                    moments_of_second(block, blocks, from_memory, result.moments),
-                    run_of_first(block, blocks.channels, variant, result.outputs));
-                table.fence_streams();
-                INFO(blocks.channels, " channels, blocks of ", blocks.rows, " rows, activation ",
-                     static_cast<int>(variant.activation), ", residual ", variant.residual, ", mask ", variant.mask);
-                CHECK(result == expected);
+                for (const bool last_image_first : {false, true}) {
+                    MomentsAndOutputs result;
+                    kernels::Apply outputs = run_of_first(block, blocks.channels, variant, result.outputs);
+                    if (last_image_first) {
+                        ops::reverse_images(outputs, block.rows);
+                    }
+                    table.moments_beside[kernels::moments_beside_variant(variant.activation, variant.residual,
+                                                                         variant.mask)](
+                        moments_of_second(block, blocks, from_memory, result.moments), outputs);
+                    table.fence_streams();
+                    INFO(blocks.channels, " channels, blocks of ", blocks.rows, " rows, activation ",
+                         static_cast<int>(variant.activation), ", residual ", variant.residual, ", mask ", variant.mask,
+                         ", last first ", last_image_first);
+                    CHECK(result == expected);
+                }
             }
         }
     }

@@ -477,6 +477,24 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
     CHECK(beside({BNORM_NCHW, 48, 128, 3136}, kBackwardResidual) == 0);
 }
 
+TEST_CASE("outputs beside sums are written from the last image to the first if L2 holds no two of the channels, whose "
+          "planes are long") {
+    const auto last_first = [](const Shape& shape, const Workload& workload, std::int64_t unit) {
+        const Schedule schedule =
+            make_schedule(geometry_of(shape, operation_of(workload)), workload, large_machine(1, true));
+        CHECK(schedule.unit_beside == unit);
+        return schedule.last_image_first;
+    };
+    CHECK(last_first({BNORM_NCHW, 32, 64, 12544}, kBackwardSaved, 1));
+    CHECK(last_first({BNORM_NCHW, 32, 64, 12544}, kTrainingResidual, 1));
+    CHECK(last_first({BNORM_NCHW, 33, 128, 65536}, kTraining, 1));
+    CHECK(last_first({BNORM_NCHW, 64, 64, 4096}, kBackwardResidual, 1));
+    CHECK(!last_first({BNORM_NCHW, 65, 64, 4080}, kBackwardResidual, 1));
+    CHECK(!last_first({BNORM_NCHW, 8, 128, 12544}, kBackwardSaved, 1)); // L2 holds two
+    CHECK(!last_first({BNORM_NCHW, 8, 128, 12544}, kTraining, 1));
+    CHECK(!last_first({BNORM_NCHW, 20, 16, 12544}, kTrainingResidual, 0)); // not beside any
+}
+
 TEST_CASE("on Intel's servers moments are summed beside outputs that pass the caches, of several channels at a time") {
     const auto schedule_of = [](const Shape& shape, const Workload& workload, int threads = 1) {
         return make_schedule(geometry_of(shape, operation_of(workload)), workload, large_machine(threads, true));
