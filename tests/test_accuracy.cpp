@@ -99,6 +99,24 @@ TEST_CASE("variance within 2e-7 for every distribution and scale") {
     }
 }
 
+// Summed in f64; from |mean|/std of about 2^10 on, around the mean, too.
+TEST_CASE("variance of few elements within 3e-8 for |mean|/std from 0 to 1e6") {
+    for (const Shape& shape :
+         {Shape{BNORM_NCHW, 1, 27, 49}, Shape{BNORM_NCHW, 1, 27, 196}, Shape{BNORM_NCHW, 5, 27, 51},
+          Shape{BNORM_NHWC, 1, 1100, 49}, Shape{BNORM_NHWC, 63, 523, 1}}) {
+        for (const double k : {0.0, 1.0, 1e2, 7e2, 1.02e3, 1.03e3, 2e3, 1e4, 1e6, -1e6}) {
+            for (const double scale : {1.0, 1e25, 1e-25}) {
+                INFO("shape ", shape, ", mean/std ", k, ", scale ", scale);
+                CHECK(worst_variance_error(make(shape, kDistributions[0], scale, k * scale)) <= 3e-8);
+            }
+        }
+        for (const double value : {0.0, 0.1, -3e38, 1e-45}) {
+            INFO("shape ", shape, ", all ", value);
+            CHECK(worst_variance_error(make(shape, kDistributions[0], 0.0, value)) <= 0.0);
+        }
+    }
+}
+
 TEST_CASE("variance within 2e-7 and output within 1e-6 for |mean|/std from 0 to 1e6") {
     for (const Shape& shape : kShapes) {
         for (const double k : {0.0, 1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6, -1e6}) {

@@ -60,22 +60,23 @@ BNORM_INLINE void replace_others(std::uint32_t accepted, const Again& again, dou
     }
 }
 
-// As moments_around each channel's first element.
-BNORM_RARE void exact_moments_of_channels(const Rows& first, double* mean, double* m2) {
+// As moments_of_few each channel.
+BNORM_RARE void moments_of_few_each(const Rows& first, double* mean, double* m2) {
     ChannelSums sums;
     BNORM_NO_UNROLL
     for (std::int64_t k = 0; k < kWidthF64; ++k) {
-        const Rows block = channel_of(first, k);
-        const ExactSums exact = sum_exact(block, block.x[0]);
+        const ExactSums exact = sum_exact(channel_of(first, k), NoShift(), F32(0.0F));
         sums.s1[k] = fold_vectors(exact.s1.parts);
         sums.s2[k] = fold_vectors(exact.s2.parts);
-        sums.shifts[k] = static_cast<double>(block.x[0]);
+        sums.shifts[k] = 0.0;
     }
     const ClosedChannels closed = close(first.count(), sums);
     store(mean, closed.mean);
-    store(m2, xsimd::select(closed.m2 > F64(0.0), closed.m2, F64(0.0)));
-    const auto again = [&](std::int64_t k) { return moments_in_f64(channel_of(first, k)); };
-    replace_others(bits(xsimd::abs(closed.m2) < F64(kInfinity)), again, mean, m2);
+    store(m2, closed.m2);
+    const auto again = [&](std::int64_t k) {
+        return moments_around(channel_of(first, k), static_cast<float>(mean[k]));
+    };
+    replace_others(bits(closed.square <= F64(kMaxCancellationInF64) * closed.m2), again, mean, m2);
 }
 
 // As close_block.
@@ -121,7 +122,7 @@ BNORM_INLINE std::int64_t moments_of_small_channels(const PlaneMoments& task, co
     std::int64_t channel = 0;
     if (first.rows * first.columns < kFewElements) {
         for (; channel + kWidthF64 <= task.channels; channel += kWidthF64) {
-            exact_moments_of_channels(channel_of(first, channel), task.mean + channel, task.m2 + channel);
+            moments_of_few_each(channel_of(first, channel), task.mean + channel, task.m2 + channel);
         }
     } else if (task.course.planes == 0 && is_small(first.rows, first.columns)) {
         for (; channel + kWidthF64 <= task.channels; channel += kWidthF64) {

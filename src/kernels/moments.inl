@@ -9,7 +9,8 @@
 // (K-mu)^2 <= sigma^2 (n-m)/m for any data, near 0 for nearly all. A block is summed once more, in f64 around the mean
 // just found, where that is not good enough: where s2/M2 is large all the same, where one group makes up most of s2 (an
 // outlier: its roundings have nothing to average with), where the squares come near the f32 underflow, or where f32
-// overflowed. Blocks so small that roundings do not average out are summed in f64 from the start.
+// overflowed. Blocks so small that roundings do not average out are summed in f64 from the start, without a shift: f64
+// holds the square of an f32 exactly, and s2 is right to n*2^-53. They, too, are summed again where s2/M2 is large.
 #ifndef BNORM_KERNELS_MOMENTS_INL
 #define BNORM_KERNELS_MOMENTS_INL
 
@@ -28,8 +29,10 @@ constexpr double kMaxGroupShare = 0.5;
 // Below this mean square an f32 square has fewer than 24 bits, even if the caller flushes denormals to zero.
 constexpr double kMinMeanSquare = 0x1p-100;
 constexpr std::int64_t kGroup = 8;
-// Below: f64 sums. The largest error of 10^5 channels of N(0, 1) then stays below 2e-7 even without fused multiply-add.
-constexpr std::int64_t kFewElements = 128;
+// The same of small blocks. Of 256 elements M2 is right to 256 * 2^-53 * 2^20 = 3e-8, then.
+constexpr double kMaxCancellationInF64 = 0x1p20;
+// Below: f64 sums. They are also done sooner than groups and the samples of their shift (SSE2: below 128 only).
+constexpr std::int64_t kFewElements = 256;
 
 struct F32Sums {
     F32 s1;
@@ -207,15 +210,25 @@ struct ExactShift {
     explicit ExactShift(F32 shift) : low(widen_low(shift)), high(widen_high(shift)) {}
 };
 
+// x itself in place of d.
+struct NoShift {
+    struct Same {
+        BNORM_MEMBER F64 operator()(F64 x) const { return x; }
+    };
+    Same low;
+    Same high;
+};
+
 // d and d*d formed in f64.
-BNORM_INLINE void add_exact(F64& s1, F64& s2, F64 x, const DifferenceFrom<F64>& difference) {
+template <class Difference>
+BNORM_INLINE void add_exact(F64& s1, F64& s2, F64 x, const Difference& difference) {
     const F64 d = difference(x);
     s1 = s1 + d;
     s2 = fma(d, d, s2);
 }
 
-BNORM_INLINE void add_exact(LaneTotals& s1, LaneTotals& s2, std::int64_t lane, F64 low, F64 high,
-                            const ExactShift& shift) {
+template <class Shift>
+BNORM_INLINE void add_exact(LaneTotals& s1, LaneTotals& s2, std::int64_t lane, F64 low, F64 high, const Shift& shift) {
     const std::int64_t part = lane / kWidthF64;
     add_exact(s1.parts[part], s2.parts[part], low, shift.low);
     add_exact(s1.parts[part + 1], s2.parts[part + 1], high, shift.high);
@@ -380,9 +393,9 @@ struct ExactSums {
     LaneTotals s2;
 };
 
-// Every d and d*d in f64.
-BNORM_INLINE ExactSums sum_exact(const Rows& block, float around) {
-    const ExactShift shift{F32(around)};
+// Every d and d*d in f64. `zero` is the x whose d is 0.
+template <class Shift>
+BNORM_INLINE ExactSums sum_exact(const Rows& block, const Shift& shift, F32 zero) {
     ExactSums sums;
     clear(sums.s1);
     clear(sums.s2);
@@ -400,23 +413,33 @@ BNORM_INLINE ExactSums sum_exact(const Rows& block, float around) {
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             const std::int64_t rest = block.columns - i - lane;
             const std::int64_t lanes = rest < 0 ? 0 : rest < kWidth ? rest : kWidth;
-            const F32 values = blend_first(load_first(x + i + lane, lanes), F32(around), lanes);
+            const F32 values = blend_first(load_first(x + i + lane, lanes), zero, lanes);
             add_exact(sums.s1, sums.s2, lane, widen_low(values), widen_high(values), shift);
         }
     }
     return sums;
 }
 
-// With an element as the shift, equal values give M2 = 0, and cancellation costs no more than n*2^-53; with the rounded
-// mean it costs nothing.
+// With the rounded mean as the shift cancellation costs nothing. Equal values, whose mean is exact, give M2 = 0.
 BNORM_RARE Moments moments_around(const Rows& block, float around) {
-    const ExactSums sums = sum_exact(block, around);
+    const ExactSums sums = sum_exact(block, ExactShift(F32(around)), F32(around));
     const double sum = sum_lanes(sums.s1);
     const double m2 = sum_lanes(sums.s2) - sum * sum / block.count();
     if (m2 - m2 == 0.0) {
         return {static_cast<double>(around) + sum / block.count(), m2 > 0.0 ? m2 : 0.0};
     }
     return moments_in_f64(block);
+}
+
+BNORM_RARE Moments moments_of_few(const Rows& block) {
+    const ExactSums sums = sum_exact(block, NoShift(), F32(0.0F));
+    const double sum = sum_lanes(sums.s1);
+    const double square = sum_lanes(sums.s2);
+    const double m2 = square - sum * sum / block.count();
+    if (square <= kMaxCancellationInF64 * m2) {
+        return {sum / block.count(), m2};
+    }
+    return moments_around(block, static_cast<float>(sum / block.count()));
 }
 
 BNORM_INLINE Moments close_block(const Rows& block, float shift, const LaneSums& sums) {
@@ -436,7 +459,7 @@ BNORM_INLINE Moments close_block(const Rows& block, float shift, const LaneSums&
 template <class Sum>
 BNORM_INLINE Moments moments_by(const Rows& block, const Samples& samples, const Sum& sum) {
     if (block.rows * block.columns < kFewElements) {
-        return moments_around(block, block.x[0]);
+        return moments_of_few(block);
     }
     float shifts[1];
     sample_means(block, samples, shifts);

@@ -21,7 +21,7 @@ constexpr std::int64_t kMaxRunRows = 32;
 constexpr std::int64_t kMinRuns = 16;
 // Rows are made at least this long where pixels are short: below it, loop overhead shows.
 constexpr std::int64_t kMinRowLength = 256;
-// But not so long that fewer than this many are left: below 48, kernels sum in f64.
+// But not so long that fewer than this many are left: below 64, kernels sum in f64.
 constexpr std::int64_t kEnoughRows = 128;
 // Below these rows are whole panels, and a single one: from memory longer rows are fetched ahead more easily. Not so by
 // gradient sums, which read rows of a single panel as one stream: their blocks have as many elements as of longer rows.
