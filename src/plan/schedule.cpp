@@ -405,16 +405,19 @@ bool is_forward_with_residual(const Workload& workload) {
 }
 
 // Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it
-// holds all that is moved. Gradients of planes whose slabs are fetched one ahead while outputs are stored past L2 are
-// found there by the sums longer than that: asking again took a tenth of all time. So are planes where caches are
-// fast, but for what one core reads beside a residual, which drives them out.
+// holds all that is moved; of gradients that one thread takes through that of Intel's servers, part is in memory
+// before, if anything else was read meanwhile, and if not, fetching it ahead costs nothing. Gradients of planes whose
+// slabs are fetched one ahead while outputs are stored past L2 are found there by the sums longer than that: asking
+// again took a tenth of all time. So are planes where caches are fast, but for what one core reads beside a residual,
+// which drives them out.
 bool comes_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads,
                        std::int64_t bytes, std::int64_t cached_bytes) {
     const std::int64_t most = machine.last_level_bytes * 2 / 3;
     if (workload.applies && geometry.kind == MatrixKind::columns) {
         // Whole rows of x alone come from that much of it faster by themselves.
         const bool whole_rows = reads_whole_rows(geometry, machine) && workload.cached_tensors == 1;
-        return bytes > (whole_rows ? machine.last_level_bytes * 4 / 5 : most);
+        const bool alone = machine.past_l2 && threads == 1 && workload.cached_tensors > 1;
+        return bytes > (whole_rows ? machine.last_level_bytes * 4 / 5 : alone ? machine.last_level_bytes / 2 : most);
     }
     if (workload.applies && workload.cached_tensors > 1 && machine.past_l2 &&
         l2_holds_two_slabs(geometry, workload, machine)) {

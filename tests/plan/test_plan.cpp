@@ -477,6 +477,20 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
     CHECK(beside({BNORM_NCHW, 48, 128, 3136}, kBackwardResidual) == 0);
 }
 
+TEST_CASE("gradients of columns that one thread of Intel's servers takes come from memory beyond half of the cache") {
+    const auto from_memory = [](std::int64_t pixels, const Workload& workload, int threads, bool past_l2) {
+        return make_schedule(geometry_of({BNORM_NHWC, 8, 256, pixels}, operation_of(workload)), workload,
+                             large_machine(threads, past_l2))
+            .from_memory;
+    };
+    CHECK(from_memory(2731, kBackwardSaved, 1, true)); // dy, x and dx are more than 64 of 128 MiB
+    CHECK(!from_memory(2730, kBackwardSaved, 1, true));
+    CHECK(!from_memory(2731, kBackwardSaved, 2, true));
+    CHECK(!from_memory(2731, kBackwardSaved, 1, false));
+    CHECK(from_memory(2100, kBackwardResidual, 1, true));
+    CHECK(!from_memory(4200, kTraining, 1, true));
+}
+
 TEST_CASE("outputs beside sums are written from the last image to the first if L2 holds no two of the channels, whose "
           "planes are long") {
     const auto last_first = [](const Shape& shape, const Workload& workload, std::int64_t unit) {
