@@ -65,7 +65,7 @@ BNORM_RARE void moments_of_few_each(const Rows& first, double* mean, double* m2)
     ChannelSums sums;
     BNORM_NO_UNROLL
     for (std::int64_t k = 0; k < kWidthF64; ++k) {
-        const ExactSums exact = sum_exact(channel_of(first, k), NoShift(), F32(0.0F));
+        const ExactSums exact = sum_exact(channel_of(first, k), NoShift());
         sums.s1[k] = fold_vectors(exact.s1.parts);
         sums.s2[k] = fold_vectors(exact.s2.parts);
         sums.shifts[k] = 0.0;

@@ -206,8 +206,9 @@ constexpr std::int64_t kStepElements = kGroup * kLanes;
 struct ExactShift {
     DifferenceFrom<F64> low;
     DifferenceFrom<F64> high;
+    F32 zero; // the x whose d is 0
 
-    explicit ExactShift(F32 shift) : low(widen_low(shift)), high(widen_high(shift)) {}
+    explicit ExactShift(F32 shift) : low(widen_low(shift)), high(widen_high(shift)), zero(shift) {}
 };
 
 // x itself in place of d.
@@ -217,6 +218,7 @@ struct NoShift {
     };
     Same low;
     Same high;
+    F32 zero = F32(0.0F);
 };
 
 // d and d*d formed in f64.
@@ -393,9 +395,9 @@ struct ExactSums {
     LaneTotals s2;
 };
 
-// Every d and d*d in f64. `zero` is the x whose d is 0.
+// Every d and d*d in f64.
 template <class Shift>
-BNORM_INLINE ExactSums sum_exact(const Rows& block, const Shift& shift, F32 zero) {
+BNORM_INLINE ExactSums sum_exact(const Rows& block, const Shift& shift) {
     ExactSums sums;
     clear(sums.s1);
     clear(sums.s2);
@@ -413,7 +415,7 @@ BNORM_INLINE ExactSums sum_exact(const Rows& block, const Shift& shift, F32 zero
         for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
             const std::int64_t rest = block.columns - i - lane;
             const std::int64_t lanes = rest < 0 ? 0 : rest < kWidth ? rest : kWidth;
-            const F32 values = blend_first(load_first(x + i + lane, lanes), zero, lanes);
+            const F32 values = blend_first(load_first(x + i + lane, lanes), shift.zero, lanes);
             add_exact(sums.s1, sums.s2, lane, widen_low(values), widen_high(values), shift);
         }
     }
@@ -422,7 +424,7 @@ BNORM_INLINE ExactSums sum_exact(const Rows& block, const Shift& shift, F32 zero
 
 // With the rounded mean as the shift cancellation costs nothing. Equal values, whose mean is exact, give M2 = 0.
 BNORM_RARE Moments moments_around(const Rows& block, float around) {
-    const ExactSums sums = sum_exact(block, ExactShift(F32(around)), F32(around));
+    const ExactSums sums = sum_exact(block, ExactShift(F32(around)));
     const double sum = sum_lanes(sums.s1);
     const double m2 = sum_lanes(sums.s2) - sum * sum / block.count();
     if (m2 - m2 == 0.0) {
@@ -432,7 +434,7 @@ BNORM_RARE Moments moments_around(const Rows& block, float around) {
 }
 
 BNORM_RARE Moments moments_of_few(const Rows& block) {
-    const ExactSums sums = sum_exact(block, NoShift(), F32(0.0F));
+    const ExactSums sums = sum_exact(block, NoShift());
     const double sum = sum_lanes(sums.s1);
     const double square = sum_lanes(sums.s2);
     const double m2 = square - sum * sum / block.count();

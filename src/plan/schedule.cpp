@@ -414,10 +414,11 @@ bool comes_from_memory(const Geometry& geometry, const Workload& workload, const
                        std::int64_t bytes, std::int64_t cached_bytes) {
     const std::int64_t most = machine.last_level_bytes * 2 / 3;
     if (workload.applies && geometry.kind == MatrixKind::columns) {
+        if (workload.cached_tensors > 1) {
+            return bytes > (machine.past_l2 && threads == 1 ? machine.last_level_bytes / 2 : most);
+        }
         // Whole rows of x alone come from that much of it faster by themselves.
-        const bool whole_rows = reads_whole_rows(geometry, machine) && workload.cached_tensors == 1;
-        const bool alone = machine.past_l2 && threads == 1 && workload.cached_tensors > 1;
-        return bytes > (whole_rows ? machine.last_level_bytes * 4 / 5 : alone ? machine.last_level_bytes / 2 : most);
+        return bytes > (reads_whole_rows(geometry, machine) ? machine.last_level_bytes * 4 / 5 : most);
     }
     if (workload.applies && workload.cached_tensors > 1 && machine.past_l2 &&
         l2_holds_two_slabs(geometry, workload, machine)) {
@@ -556,6 +557,9 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
     return std::min(most * geometry.unit_channels, kMostChannelsAtOnce);
 }
 
+// Whether L2 holds what is summed and as much beside which it is, and what passes through.
+bool l2_holds_both(std::int64_t bytes, const Machine& machine) { return bytes <= machine.l2_bytes * 2 / 5; }
+
 // Gradients of a channel of several images can be summed while dx of the one before is stored past all caches. That
 // gains if L2 holds both channels beside what passes through, or, of two outputs, if one alone fills it, as it would
 // any slab: of a single output from memory only where outputs are stored past L2. There it gains, too, if L2 holds
@@ -566,7 +570,7 @@ bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, c
     const std::int64_t unit = geometry.unit_channels;
     const std::int64_t bytes = channel_bytes(geometry, workload) * unit;
     const bool two_outputs = workload.streams > 3;
-    const bool both_fit = bytes <= machine.l2_bytes * 2 / 5;
+    const bool both_fit = l2_holds_both(bytes, machine);
     const bool one_fills = two_outputs && unit == 1 && bytes > machine.l2_bytes * 3 / 4 && bytes <= machine.l2_bytes;
     const bool in_l2 = (both_fit || one_fills) && geometry.grid.count() * unit <= kMostBlocks &&
                        (!schedule.from_memory || two_outputs || machine.past_l2);
@@ -584,7 +588,7 @@ bool gradients_gain_beside(const Geometry& geometry, const Workload& workload, c
 bool moments_gain_beside(const Geometry& geometry, const Workload& workload, const Machine& machine,
                          const Schedule& schedule) {
     const bool residual = workload.streams > 2;
-    const bool both_fit = channel_bytes(geometry, workload) * geometry.unit_channels <= machine.l2_bytes * 2 / 5;
+    const bool both_fit = l2_holds_both(channel_bytes(geometry, workload) * geometry.unit_channels, machine);
     const std::int64_t cached_bytes = bytes_read_again(geometry, workload);
     const bool past_caches =
         residual ? schedule.from_memory : cached_bytes > machine.last_level_bytes / (schedule.threads > 1 ? 1 : 2);
@@ -625,7 +629,7 @@ std::int64_t item_beside(const Geometry& geometry, std::int64_t unit, int thread
 // other one's in memory, and of shorter ones they share pages.
 bool writes_last_image_first(const Geometry& geometry, const Workload& workload, const Machine& machine) {
     constexpr std::int64_t kLongPlane = 4096;
-    return geometry.columns_per_channel >= kLongPlane && channel_bytes(geometry, workload) > machine.l2_bytes * 2 / 5;
+    return geometry.columns_per_channel >= kLongPlane && !l2_holds_both(channel_bytes(geometry, workload), machine);
 }
 
 // Of two units at least, smaller ones if only those spread evenly.
