@@ -160,7 +160,7 @@ void Layer::run_backward_fixed() {
 void check_forward(const Layer& layer, const Tensor& x, const Tensor& residual) {
     const Shape& shape = x.shape();
     const Real count = static_cast<Real>(shape.per_channel());
-    for (std::int64_t c = 0; c < shape.channels; c += layer.setup.check_every) {
+    for (std::int64_t c = layer.setup.check_first; c < shape.channels; c += layer.setup.check_every) {
         const Moments moments = reference_moments(x, c);
         const Real variance = moments.m2 / count;
         const Affine affine =
@@ -183,7 +183,7 @@ void check_forward(const Layer& layer, const Tensor& x, const Tensor& residual) 
 }
 
 void check_inference(const Layer& layer, const Tensor& x, const Tensor& residual) {
-    for (std::int64_t c = 0; c < x.shape().channels; c += layer.setup.check_every) {
+    for (std::int64_t c = layer.setup.check_first; c < x.shape().channels; c += layer.setup.check_every) {
         check_outputs(layer, x, residual, c,
                       reference_affine(layer.running_mean[c], layer.running_var[c], kEpsilon, layer.gamma_or_null(),
                                        layer.beta_or_null(), c));
@@ -288,7 +288,7 @@ void check_gradient_channel(const Gradients& gradients, std::int64_t c) {
 
 void check_backward(const Layer& layer, const Tensor& dy, bool fixed) {
     const Gradients gradients = {layer, dy, fixed};
-    for (std::int64_t c = 0; c < layer.x.shape().channels; c += layer.setup.check_every) {
+    for (std::int64_t c = layer.setup.check_first; c < layer.x.shape().channels; c += layer.setup.check_every) {
         check_gradient_channel(gradients, c);
     }
     CHECK((layer.setup.in_place ? layer.dy : layer.dx).gaps_untouched());

@@ -19,8 +19,10 @@ struct Setup {
     bool in_place = false;
     bool gamma = true;
     bool beta = true;
-    double mean = 0.5;            // of x, whose standard deviation is 1
-    std::int64_t check_every = 1; // channel: of tensors so large that all would take long
+    double mean = 0.5; // of x, whose standard deviation is 1
+    // Of tensors so large that all channels would take long.
+    std::int64_t check_first = 0;
+    std::int64_t check_every = 1;
 };
 
 std::ostream& operator<<(std::ostream& stream, const Setup& setup);

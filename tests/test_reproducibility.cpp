@@ -273,7 +273,7 @@ TEST_CASE("AVX2 and AVX-512 give the same bits") {
     bnorm_isa isa = BNORM_ISA_AUTO;
     REQUIRE_OK(bnorm_get_isa(&isa));
     if (isa != BNORM_ISA_AVX512) {
-        MESSAGE("compared once, where AVX-512 is chosen or the best there is");
+        MESSAGE("compared where AVX-512 is chosen or the best there is");
         return;
     }
     std::vector<Shape> all = shapes();

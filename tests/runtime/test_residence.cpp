@@ -4,6 +4,7 @@
 // attempts, a while apart and each with a time of its own, decides.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <thread>
@@ -19,9 +20,11 @@ using namespace bnorm;
 
 namespace {
 
-void evict(const std::vector<float>& tensor) { tests::evict(tensor.data(), static_cast<std::int64_t>(tensor.size())); }
+using Values = tests::Buffer<float>;
 
-float fetch(const std::vector<float>& tensor) {
+void evict(const Values& tensor) { tests::evict(tensor.data(), tensor.size()); }
+
+float fetch(const Values& tensor) {
     float sum = 0.0F;
     for (const float value : tensor) {
         sum += value;
@@ -41,11 +44,15 @@ plan::Geometry geometry_of(std::int64_t channels, std::int64_t pixels, std::int6
     return plan::make_geometry(problem);
 }
 
+// From the start of a page on: of rows that all start in the last lines of a page, no two lines are far enough from
+// each other, and where the heap would put tensors depends on the tests before.
 struct Tensors {
-    explicit Tensors(std::int64_t elements)
-        : x(static_cast<std::size_t>(elements), 1.0F), dy(static_cast<std::size_t>(elements), 2.0F) {}
-    std::vector<float> x;
-    std::vector<float> dy;
+    explicit Tensors(std::int64_t elements) : x(elements), dy(elements) {
+        std::fill(x.begin(), x.end(), 1.0F);
+        std::fill(dy.begin(), dy.end(), 2.0F);
+    }
+    Values x;
+    Values dy;
 };
 
 constexpr int kExecutions = 101;
@@ -118,8 +125,8 @@ TEST_CASE("tensors are found in cache or in memory, dense or of rows apart") {
         const plan::Geometry geometry = geometry_of(kChannels, kPixels, stride);
         const Tensors tensors(stride * kPixels);
         const auto both = [&] { return fetch(tensors.x) + fetch(tensors.dy); };
-        const auto evicts = [](const std::vector<float>& tensor) { return [&tensor] { evict(tensor); }; };
-        const auto times = [&](const ops::ReducedTensors& read, const std::vector<float>& gone) {
+        const auto evicts = [](const Values& tensor) { return [&tensor] { evict(tensor); }; };
+        const auto times = [&](const ops::ReducedTensors& read, const Values& gone) {
             return times_in_memory(geometry, read, both, evicts(gone));
         };
         const ops::ReducedTensors read = {tensors.x.data(), tensors.dy.data()};
