@@ -380,7 +380,7 @@ std::int64_t stream_limit(const Geometry& geometry, const Workload& workload, in
         limit = trains ? machine.store_bytes / 2 : machine.store_bytes * 2 / 3;
     }
     if (trains && machine.past_l2) {
-        limit = std::min(limit, threads > 1 ? machine.l2_bytes * threads * 7 / 8 : machine.l2_bytes * 9 / 8);
+        limit = std::min(limit, threads > 1 ? machine.l2_bytes * threads * 7 / 8 : machine.l2_bytes);
     }
     return limit;
 }
