@@ -404,34 +404,43 @@ bool is_forward_with_residual(const Workload& workload) {
     return workload.reductions > 0 && workload.cached_tensors == 1 && workload.streams > 2;
 }
 
-// Whether what is reduced comes from memory. Columns that are applied, too, stay in the last-level cache as long as it
-// holds all that is moved; of gradients that one thread takes through that of Intel's servers, part is in memory
-// before, if anything else was read meanwhile, and if not, fetching it ahead costs nothing. Gradients of planes whose
-// slabs are fetched one ahead while outputs are stored past L2 are found there by the sums longer than that: asking
-// again took a tenth of all time. So are planes where caches are fast, but for what one core reads beside a residual,
-// which drives them out.
+// The columns whose sums leave enough of L1 to what is read in the order of memory, if that comes from memory.
+constexpr std::int64_t kLongestRowPastCache = 256;
+
+// Whether columns that are reduced and applied come from memory. They stay in the last-level cache as long as it holds
+// all that is moved; of what one thread takes through that of Intel's servers, part is in memory before, if anything
+// else was read meanwhile, and if not, fetching it ahead costs nothing, but for long rows of x alone.
+bool columns_come_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads,
+                              std::int64_t bytes, std::int64_t cached_bytes) {
+    const bool partly = machine.past_l2 && threads == 1;
+    if (workload.cached_tensors > 1) {
+        return bytes > (partly ? machine.last_level_bytes / 2 : machine.last_level_bytes * 2 / 3);
+    }
+    if (partly && geometry.row_length <= kLongestRowPastCache) {
+        return cached_bytes > machine.last_level_bytes / 6; // whatever is moved beside it
+    }
+    // Whole rows come from that much of it faster by themselves.
+    return bytes >
+           (reads_whole_rows(geometry, machine) ? machine.last_level_bytes * 4 / 5 : machine.last_level_bytes * 2 / 3);
+}
+
+// Whether what is reduced comes from memory. Gradients of planes whose slabs are fetched one ahead while outputs are
+// stored past L2 are found in cache by the sums longer than others: asking again took a tenth of all time. So are
+// planes where caches are fast, but for what one core reads beside a residual, which drives them out.
 bool comes_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads,
                        std::int64_t bytes, std::int64_t cached_bytes) {
-    const std::int64_t most = machine.last_level_bytes * 2 / 3;
     if (workload.applies && geometry.kind == MatrixKind::columns) {
-        if (workload.cached_tensors > 1) {
-            return bytes > (machine.past_l2 && threads == 1 ? machine.last_level_bytes / 2 : most);
-        }
-        // Whole rows of x alone come from that much of it faster by themselves.
-        return bytes > (reads_whole_rows(geometry, machine) ? machine.last_level_bytes * 4 / 5 : most);
+        return columns_come_from_memory(geometry, workload, machine, threads, bytes, cached_bytes);
     }
     if (workload.applies && workload.cached_tensors > 1 && machine.past_l2 &&
         l2_holds_two_slabs(geometry, workload, machine)) {
-        return cached_bytes > most;
+        return cached_bytes > machine.last_level_bytes * 2 / 3;
     }
     if (geometry.kind == MatrixKind::planes && machine.fast_caches) {
         return cached_bytes > machine.last_level_bytes / (threads == 1 && is_forward_with_residual(workload) ? 3 : 2);
     }
     return cached_bytes > machine.last_level_bytes / (reads_in_order(geometry) ? 2 : 3);
 }
-
-// The columns whose sums leave enough of L1 to what is read in the order of memory, if that comes from memory.
-constexpr std::int64_t kLongestRowPastCache = 256;
 
 // Shorter rows were as fast in panels.
 bool sums_in_order(const Geometry& geometry, const Machine& machine) {

@@ -480,9 +480,11 @@ TEST_CASE("there channels are summed beside outputs that pass the caches, if L2 
     CHECK(beside({BNORM_NCHW, 48, 128, 3136}, kBackwardResidual) == 0);
 }
 
-TEST_CASE("gradients of columns that one thread of Intel's servers takes come from memory beyond half of the cache") {
-    const auto from_memory = [](std::int64_t pixels, const Workload& workload, int threads, bool past_l2) {
-        return make_schedule(geometry_of({BNORM_NHWC, 8, 256, pixels}, operation_of(workload)), workload,
+TEST_CASE(
+    "columns that one thread of Intel's servers takes come from memory beyond half of the cache, x beyond a sixth") {
+    const auto from_memory = [](std::int64_t pixels, const Workload& workload, int threads, bool past_l2,
+                                std::int64_t channels = 256) {
+        return make_schedule(geometry_of({BNORM_NHWC, 8, channels, pixels}, operation_of(workload)), workload,
                              large_machine(threads, past_l2))
             .from_memory;
     };
@@ -491,7 +493,12 @@ TEST_CASE("gradients of columns that one thread of Intel's servers takes come fr
     CHECK(!from_memory(2731, kBackwardSaved, 2, true));
     CHECK(!from_memory(2731, kBackwardSaved, 1, false));
     CHECK(from_memory(2100, kBackwardResidual, 1, true));
-    CHECK(!from_memory(4200, kTraining, 1, true));
+    CHECK(from_memory(2731, kTraining, 1, true)); // x is more than 21.3 MiB
+    CHECK(!from_memory(2730, kTraining, 1, true));
+    CHECK(!from_memory(2731, kTraining, 2, true));
+    CHECK(!from_memory(2731, kTraining, 1, false));
+    CHECK(!from_memory(2731, kTraining, 1, true, 257));
+    CHECK(!from_memory(2730, kTrainingResidual, 1, true));
 }
 
 TEST_CASE("outputs beside sums are written from the last image to the first if L2 holds no two of the channels, whose "
