@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <new>
@@ -128,26 +129,18 @@ class Tensor {
         }
     }
 
+    // Of the same shape.
     void copy_from(const Tensor& other) {
-        for (std::int64_t n = 0; n < shape_.batch; ++n) {
-            for (std::int64_t c = 0; c < shape_.channels; ++c) {
-                for (std::int64_t s = 0; s < shape_.spatial; ++s) {
-                    (*this)(n, c, s) = other(n, c, s);
-                }
-            }
+        for (std::int64_t row = 0; row < shape_.rows(); ++row) {
+            std::copy_n(other.row(row), shape_.row_elements(), this->row(row));
         }
     }
 
-    // The elements alone, in the order of [n][c][s]: equal bytes mean equal bits.
+    // The elements alone, in the order of memory: equal bytes mean equal bits.
     std::vector<float> values() const {
-        std::vector<float> result;
-        result.reserve(static_cast<std::size_t>(shape_.elements()));
-        for (std::int64_t n = 0; n < shape_.batch; ++n) {
-            for (std::int64_t c = 0; c < shape_.channels; ++c) {
-                for (std::int64_t s = 0; s < shape_.spatial; ++s) {
-                    result.push_back((*this)(n, c, s));
-                }
-            }
+        std::vector<float> result(static_cast<std::size_t>(shape_.elements()));
+        for (std::int64_t row = 0; row < shape_.rows(); ++row) {
+            std::copy_n(this->row(row), shape_.row_elements(), result.data() + row * shape_.row_elements());
         }
         return result;
     }
@@ -168,6 +161,7 @@ class Tensor {
     }
 
   private:
+    float* row(std::int64_t index) const { return buffer_.data() + index * stride_; }
     std::int64_t offset(std::int64_t n, std::int64_t c, std::int64_t s) const {
         return shape_.layout == BNORM_NCHW ? n * stride_ + c * shape_.spatial + s
                                            : (n * shape_.spatial + s) * stride_ + c;

@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$1"
 cmake --preset "$2"
-cmake --build --preset "$2"
+cmake --build --preset "$2" --parallel "$(nproc)" # not two more: this test runs beside another
 ctest --preset "$2" -j "$(nproc)"
