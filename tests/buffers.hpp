@@ -131,25 +131,24 @@ class Tensor {
 
     // Of the same shape.
     void copy_from(const Tensor& other) {
-        for (std::int64_t row = 0; row < shape_.rows(); ++row) {
-            std::copy_n(other.row(row), shape_.row_elements(), this->row(row));
+        for (std::int64_t index = 0; index < shape_.rows(); ++index) {
+            std::copy_n(other.row(index), shape_.row_elements(), row(index));
         }
     }
 
     // The elements alone, in the order of memory: equal bytes mean equal bits.
     std::vector<float> values() const {
         std::vector<float> result(static_cast<std::size_t>(shape_.elements()));
-        for (std::int64_t row = 0; row < shape_.rows(); ++row) {
-            std::copy_n(this->row(row), shape_.row_elements(), result.data() + row * shape_.row_elements());
+        for (std::int64_t index = 0; index < shape_.rows(); ++index) {
+            std::copy_n(row(index), shape_.row_elements(), result.data() + index * shape_.row_elements());
         }
         return result;
     }
 
     // Whether the bytes between rows are as the buffer was made.
     bool gaps_untouched() const {
-        for (std::int64_t row = 0; row + 1 < shape_.rows(); ++row) {
-            const auto* gap =
-                reinterpret_cast<const unsigned char*>(buffer_.data() + row * stride_ + shape_.row_elements());
+        for (std::int64_t index = 0; index + 1 < shape_.rows(); ++index) {
+            const auto* gap = reinterpret_cast<const unsigned char*>(row(index) + shape_.row_elements());
             const auto bytes = static_cast<std::size_t>(stride_ - shape_.row_elements()) * sizeof(float);
             for (std::size_t i = 0; i < bytes; ++i) {
                 if (gap[i] != 0xAB) {

@@ -33,6 +33,13 @@ void check_outputs(const Layer& layer, const Tensor& x, const Tensor& residual, 
 
 bool near(Real got, Real expected, Real bound) { return std::fabs(got - expected) <= bound; }
 
+template <class Check>
+void for_checked_channels(const Setup& setup, const Check& check) {
+    for (std::int64_t c = setup.check_first; c < setup.shape.channels; c += setup.check_every) {
+        check(c);
+    }
+}
+
 } // namespace
 
 std::ostream& operator<<(std::ostream& stream, const Setup& setup) {
@@ -160,7 +167,7 @@ void Layer::run_backward_fixed() {
 void check_forward(const Layer& layer, const Tensor& x, const Tensor& residual) {
     const Shape& shape = x.shape();
     const Real count = static_cast<Real>(shape.per_channel());
-    for (std::int64_t c = layer.setup.check_first; c < shape.channels; c += layer.setup.check_every) {
+    for_checked_channels(layer.setup, [&](std::int64_t c) {
         const Moments moments = reference_moments(x, c);
         const Real variance = moments.m2 / count;
         const Affine affine =
@@ -178,16 +185,16 @@ void check_forward(const Layer& layer, const Tensor& x, const Tensor& residual) 
         CHECK(near(layer.running_mean[c], mean_update, 2e-7L * (std::fabs(mean_update) + 1)));
         CHECK(near(layer.running_var[c], var_update, 2e-7L * (std::fabs(var_update) + 1)));
         check_outputs(layer, x, residual, c, affine);
-    }
+    });
     CHECK((layer.setup.in_place ? layer.x : layer.y).gaps_untouched());
 }
 
 void check_inference(const Layer& layer, const Tensor& x, const Tensor& residual) {
-    for (std::int64_t c = layer.setup.check_first; c < x.shape().channels; c += layer.setup.check_every) {
+    for_checked_channels(layer.setup, [&](std::int64_t c) {
         check_outputs(layer, x, residual, c,
                       reference_affine(layer.running_mean[c], layer.running_var[c], kEpsilon, layer.gamma_or_null(),
                                        layer.beta_or_null(), c));
-    }
+    });
     CHECK((layer.setup.in_place ? layer.x : layer.y).gaps_untouched());
 }
 
@@ -288,9 +295,7 @@ void check_gradient_channel(const Gradients& gradients, std::int64_t c) {
 
 void check_backward(const Layer& layer, const Tensor& dy, bool fixed) {
     const Gradients gradients = {layer, dy, fixed};
-    for (std::int64_t c = layer.setup.check_first; c < layer.x.shape().channels; c += layer.setup.check_every) {
-        check_gradient_channel(gradients, c);
-    }
+    for_checked_channels(layer.setup, [&](std::int64_t c) { check_gradient_channel(gradients, c); });
     CHECK((layer.setup.in_place ? layer.dy : layer.dx).gaps_untouched());
     CHECK(layer.dresidual.gaps_untouched());
 }

@@ -413,15 +413,15 @@ constexpr std::int64_t kLongestRowPastCache = 256;
 bool columns_come_from_memory(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads,
                               std::int64_t bytes, std::int64_t cached_bytes) {
     const bool partly = machine.past_l2 && threads == 1;
+    const std::int64_t most = machine.last_level_bytes * 2 / 3;
     if (workload.cached_tensors > 1) {
-        return bytes > (partly ? machine.last_level_bytes / 2 : machine.last_level_bytes * 2 / 3);
+        return bytes > (partly ? machine.last_level_bytes / 2 : most);
     }
     if (partly && geometry.row_length <= kLongestRowPastCache) {
         return cached_bytes > machine.last_level_bytes / 6; // whatever is moved beside it
     }
     // Whole rows come from that much of it faster by themselves.
-    return bytes >
-           (reads_whole_rows(geometry, machine) ? machine.last_level_bytes * 4 / 5 : machine.last_level_bytes * 2 / 3);
+    return bytes > (reads_whole_rows(geometry, machine) ? machine.last_level_bytes * 4 / 5 : most);
 }
 
 // Whether what is reduced comes from memory. Gradients of planes whose slabs are fetched one ahead while outputs are

@@ -268,7 +268,7 @@ TEST_CASE("where a store that misses L2 waits for its line, training writes past
     CHECK(!streams(kTraining, 334, 1));
     CHECK(streams(kTraining, 335, 1));
     CHECK(!streams(kBackward, 222, 1));
-    CHECK(streams(kBackward, 224, 1));
+    CHECK(streams(kBackward, 223, 1));
     CHECK(!streams(kBackward, 256, 2));
     CHECK(streams(kTraining, 640, 1));
     CHECK(streams(kTraining, 640, 2));
