@@ -9,9 +9,19 @@
 namespace bnorm::kernels {
 namespace {
 
+BNORM_KERNEL void widen(std::int64_t count, const float* values, double* result) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        result[i] = static_cast<double>(values[i]);
+    }
+}
+
 // m2 * share is the population variance.
 BNORM_KERNEL void inverse_std(const double* m2, double share, double epsilon, std::int64_t count, double* result) {
-    for (std::int64_t i = 0; i < count; ++i) {
+    std::int64_t i = 0;
+    for (; i + kWidthF64 <= count; i += kWidthF64) {
+        store(result + i, F64(1.0) / square_root(load(m2 + i) * F64(share) + F64(epsilon)));
+    }
+    for (; i < count; ++i) {
         result[i] = 1.0 / __builtin_sqrt(m2[i] * share + epsilon);
     }
 }

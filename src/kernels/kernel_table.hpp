@@ -256,6 +256,7 @@ struct KernelTable {
     // Merges b into a; arrays are readable and writable up to the next multiple of kLanes.
     void (*merge_moments)(std::int64_t columns, double count_a, double* mean_a, double* m2_a, double count_b,
                           const double* mean_b, const double* m2_b);
+    void (*widen)(std::int64_t count, const float* values, double* result);
     // result = 1/sqrt(m2*share + epsilon); result may be m2.
     void (*inverse_std)(const double* m2, double share, double epsilon, std::int64_t count, double* result);
     // scale = gamma*inv_std, shift = beta - scale*(mean - center): nothing overlaps.

@@ -156,6 +156,27 @@ BNORM_INLINE F64 widen_low(F32 value) { return _mm512_cvtps_pd(_mm512_castps512_
 BNORM_INLINE F64 widen_high(F32 value) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(value.data, 1)); }
 BNORM_INLINE F64 load_widened(const float* address) { return _mm512_cvtps_pd(_mm256_loadu_ps(address)); }
 
+// The root that IEEE asks for, to the bit, without the divider: that takes 24 cycles of Intel's cores for eight roots,
+// and is what a caller's divisions wait for, too. One step of third order makes 2^-40 of the approximation's 2^-14,
+// another adds half of what remains, over the root (P. Markstein, Computation of elementary functions on the IBM RISC
+// System/6000 processor, 1990). What remains then, value - root^2, is a multiple of the square of the root's ulp. Less
+// than root * ulp, it is exact, and less than half an ulp of the root is: with half an ulp, root^2 changes by root *
+// ulp and a quarter of that square. (Below a power of two ulps are half as large.) Where that does not tell, of what is
+// not positive, no number, or so small that the remainder underflows, the instruction does.
+BNORM_INLINE F64 square_root(F64 value) {
+    const auto minus_product = [](F64 a, F64 b, F64 c) { return F64(_mm512_fnmadd_pd(a.data, b.data, c.data)); };
+    const F64 estimate = _mm512_rsqrt14_pd(value.data);
+    const F64 error = minus_product(value * estimate, estimate, F64(1.0));
+    const F64 inverse = fma(fma(error, F64(0.375), F64(0.5)), estimate * error, estimate);
+    const F64 near = value * inverse;
+    const F64 root = fma(minus_product(near, near, value), inverse * F64(0.5), near);
+    const F64 remainder = minus_product(root, root, value);
+    const F64 power = _mm512_and_pd(root.data, _mm512_castsi512_pd(_mm512_set1_epi64(0x7FF0000000000000)));
+    const auto rounded_so =
+        (xsimd::abs(remainder) < root * (power * F64(0x1p-52))) & (root != power) & (value > F64(0x1p-900));
+    return __builtin_expect(bits(rounded_so) == 0xFF, 1) ? root : xsimd::sqrt(value);
+}
+
 #elif defined(__AVX2__)
 
 // Eight lanes starting at 8 - count: the first `count` are on.
@@ -271,6 +292,10 @@ BNORM_INLINE F64 load_widened(const float* address) {
     return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(address))));
 }
 
+#endif
+
+#if !defined(__AVX512F__)
+BNORM_INLINE F64 square_root(F64 value) { return xsimd::sqrt(value); }
 #endif
 
 // load_where: elsewhere 0. widen_halved: the upper half of 16 lanes onto the lower one, which is widened.

@@ -47,6 +47,7 @@ const KernelTable BNORM_KERNEL_TABLE = {
     moments_uniform,
     moments_periodic,
     merge_moments,
+    widen,
     inverse_std,
     affine,
     gradient_affine,

@@ -84,8 +84,8 @@ inline void running_statistics(const kernels::KernelTable& kernels, const float*
                                double epsilon, std::int64_t first, std::int64_t count, double* mean, double* inv_std) {
     const ValuesOr means(running_mean, first, count, 0.0F);
     const ValuesOr variances(running_var, first, count, 1.0F);
-    std::copy_n(means.data(), count, mean);
-    std::copy_n(variances.data(), count, inv_std);
+    kernels.widen(count, means.data(), mean);
+    kernels.widen(count, variances.data(), inv_std);
     inverse_std(kernels, inv_std, 1.0, epsilon, count, inv_std);
 }
 
