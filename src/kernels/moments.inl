@@ -209,6 +209,10 @@ struct ExactShift {
     F32 zero; // the x whose d is 0
 
     explicit ExactShift(F32 shift) : low(widen_low(shift)), high(widen_high(shift)), zero(shift) {}
+    // At most kWidthF64 lanes; d of the others is 0.
+    BNORM_MEMBER F64 load_end(const float* x, std::int64_t lanes) const {
+        return widen_low(blend_first(load_first(x, lanes), zero, lanes));
+    }
 };
 
 // x itself in place of d.
@@ -218,7 +222,8 @@ struct NoShift {
     };
     Same low;
     Same high;
-    F32 zero = F32(0.0F);
+
+    BNORM_MEMBER F64 load_end(const float* x, std::int64_t lanes) const { return widen_low(load_first(x, lanes)); }
 };
 
 // d and d*d formed in f64.
@@ -412,11 +417,13 @@ BNORM_INLINE ExactSums sum_exact(const Rows& block, const Shift& shift) {
             }
         }
         BNORM_UNROLL
-        for (std::int64_t lane = 0; lane < kLanes; lane += kWidth) {
-            const std::int64_t rest = block.columns - i - lane;
-            const std::int64_t lanes = rest < 0 ? 0 : rest < kWidth ? rest : kWidth;
-            const F32 values = blend_first(load_first(x + i + lane, lanes), shift.zero, lanes);
-            add_exact(sums.s1, sums.s2, lane, widen_low(values), widen_high(values), shift);
+        for (std::int64_t part = 0; part < kLanes / kWidthF64; ++part) {
+            const std::int64_t lanes = block.columns - i - part * kWidthF64;
+            if (lanes > 0) {
+                add_exact(sums.s1.parts[part], sums.s2.parts[part],
+                          shift.load_end(x + i + part * kWidthF64, lanes < kWidthF64 ? lanes : kWidthF64),
+                          part % 2 == 0 ? shift.low : shift.high);
+            }
         }
     }
     return sums;
