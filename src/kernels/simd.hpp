@@ -156,13 +156,13 @@ BNORM_INLINE F64 widen_low(F32 value) { return _mm512_cvtps_pd(_mm512_castps512_
 BNORM_INLINE F64 widen_high(F32 value) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(value.data, 1)); }
 BNORM_INLINE F64 load_widened(const float* address) { return _mm512_cvtps_pd(_mm256_loadu_ps(address)); }
 
-// The root that IEEE asks for, to the bit, without the divider: that takes 24 cycles of Intel's cores for eight roots,
-// and is what a caller's divisions wait for, too. One step of third order makes 2^-40 of the approximation's 2^-14,
-// another adds half of what remains, over the root (P. Markstein, Computation of elementary functions on the IBM RISC
-// System/6000 processor, 1990). What remains then, value - root^2, is a multiple of the square of the root's ulp. Less
-// than root * ulp, it is exact, and less than half an ulp of the root is: with half an ulp, root^2 changes by root *
-// ulp and a quarter of that square. (Below a power of two ulps are half as large.) Where that does not tell, of what is
-// not positive, no number, or so small that the remainder underflows, the instruction does.
+// IEEE's square root, to the bit, without the divider: that takes 24 cycles of Intel's cores for eight roots, and is
+// what a caller's divisions wait for, too. One step of third order brings the approximation's 2^-14 to 2^-40, another
+// adds half the remainder over the root (P. Markstein, Computation of elementary functions on the IBM RISC System/6000
+// processor, 1990). The result is the nearest number if the remainder, value - root^2, is less than root * ulp: it is a
+// multiple of ulp^2, therefore exact then, and (root +- ulp/2)^2 = root^2 +- root * ulp + ulp^2 / 4. That is not so of
+// powers of two, below which ulps are half as large. What this does not prove is left to the instruction: roots that
+// are powers of two, zero, negative numbers, infinity, NaN, and what is so small that the remainder would underflow.
 BNORM_INLINE F64 square_root(F64 value) {
     const auto minus_product = [](F64 a, F64 b, F64 c) { return F64(_mm512_fnmadd_pd(a.data, b.data, c.data)); };
     const F64 estimate = _mm512_rsqrt14_pd(value.data);
