@@ -156,27 +156,6 @@ BNORM_INLINE F64 widen_low(F32 value) { return _mm512_cvtps_pd(_mm512_castps512_
 BNORM_INLINE F64 widen_high(F32 value) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(value.data, 1)); }
 BNORM_INLINE F64 load_widened(const float* address) { return _mm512_cvtps_pd(_mm256_loadu_ps(address)); }
 
-// IEEE's square root, to the bit, without the divider: that takes 24 cycles of Intel's cores for eight roots, and is
-// what a caller's divisions wait for, too. One step of third order brings the approximation's 2^-14 to 2^-40, another
-// adds half the remainder over the root (P. Markstein, Computation of elementary functions on the IBM RISC System/6000
-// processor, 1990). The result is the nearest number if the remainder, value - root^2, is less than root * ulp: it is a
-// multiple of ulp^2, therefore exact then, and (root +- ulp/2)^2 = root^2 +- root * ulp + ulp^2 / 4. That is not so of
-// powers of two, below which ulps are half as large. What this does not prove is left to the instruction: roots that
-// are powers of two, zero, negative numbers, infinity, NaN, and what is so small that the remainder would underflow.
-BNORM_INLINE F64 square_root(F64 value) {
-    const auto minus_product = [](F64 a, F64 b, F64 c) { return F64(_mm512_fnmadd_pd(a.data, b.data, c.data)); };
-    const F64 estimate = _mm512_rsqrt14_pd(value.data);
-    const F64 error = minus_product(value * estimate, estimate, F64(1.0));
-    const F64 inverse = fma(fma(error, F64(0.375), F64(0.5)), estimate * error, estimate);
-    const F64 near = value * inverse;
-    const F64 root = fma(minus_product(near, near, value), inverse * F64(0.5), near);
-    const F64 remainder = minus_product(root, root, value);
-    const F64 power = _mm512_and_pd(root.data, _mm512_castsi512_pd(_mm512_set1_epi64(0x7FF0000000000000)));
-    const auto rounded_so =
-        (xsimd::abs(remainder) < root * (power * F64(0x1p-52))) & (root != power) & (value > F64(0x1p-900));
-    return __builtin_expect(bits(rounded_so) == 0xFF, 1) ? root : xsimd::sqrt(value);
-}
-
 #elif defined(__AVX2__)
 
 // Eight lanes starting at 8 - count: the first `count` are on.
@@ -294,16 +273,33 @@ BNORM_INLINE F64 load_widened(const float* address) {
 
 #endif
 
-#if !defined(__AVX512F__)
-BNORM_INLINE F64 square_root(F64 value) { return xsimd::sqrt(value); }
-#endif
-
 // load_where: elsewhere 0. widen_halved: the upper half of 16 lanes onto the lower one, which is widened.
 #if defined(__AVX512F__)
 BNORM_INLINE F32 load_where(Mask mask, const float* address) { return _mm512_maskz_loadu_ps(mask.data, address); }
 BNORM_INLINE void widen_halved(const F32 (&v)[1], F64 (&result)[1]) {
     const __m256 low = _mm512_castps512_ps256(v[0].data);
     result[0] = _mm512_cvtps_pd(_mm256_add_ps(low, _mm512_extractf32x8_ps(v[0].data, 1)));
+}
+
+// IEEE's square root, to the bit, without the divider: that takes 24 cycles of Intel's cores for eight roots, and is
+// what a caller's divisions wait for, too. One step of third order brings the approximation's 2^-14 to 2^-40, another
+// adds half the remainder over the root (P. Markstein, Computation of elementary functions on the IBM RISC System/6000
+// processor, 1990). The result is the nearest number if the remainder, value - root^2, is less than root * ulp: it is a
+// multiple of ulp^2, therefore exact then, and (root +- ulp/2)^2 = root^2 +- root * ulp + ulp^2 / 4. That is not so of
+// powers of two, below which ulps are half as large. What this does not prove is left to the instruction: roots that
+// are powers of two, zero, negative numbers, infinity, NaN, and what is so small that the remainder would underflow.
+BNORM_INLINE F64 square_root(F64 value) {
+    const auto minus_product = [](F64 a, F64 b, F64 c) { return F64(_mm512_fnmadd_pd(a.data, b.data, c.data)); };
+    const F64 estimate = _mm512_rsqrt14_pd(value.data);
+    const F64 error = minus_product(value * estimate, estimate, F64(1.0));
+    const F64 inverse = fma(fma(error, F64(0.375), F64(0.5)), estimate * error, estimate);
+    const F64 near = value * inverse;
+    const F64 root = fma(minus_product(near, near, value), inverse * F64(0.5), near);
+    const F64 remainder = minus_product(root, root, value);
+    const F64 power = _mm512_and_pd(root.data, _mm512_castsi512_pd(_mm512_set1_epi64(0x7FF0000000000000)));
+    const auto rounded_so =
+        (xsimd::abs(remainder) < root * (power * F64(0x1p-52))) & (root != power) & (value > F64(0x1p-900));
+    return __builtin_expect(bits(rounded_so) == 0xFF, 1) ? root : xsimd::sqrt(value);
 }
 #else
 BNORM_INLINE F32 load_where(Mask mask, const float* address) { return xsimd::select(mask, load(address), F32(0.0F)); }
@@ -316,6 +312,7 @@ BNORM_INLINE void widen_halved(const F32 (&v)[kVectors], F64 (&result)[kVectors]
         result[2 * i + 1] = widen_high(sum);
     }
 }
+BNORM_INLINE F64 square_root(F64 value) { return xsimd::sqrt(value); }
 #endif
 
 template <bool kWhole>

@@ -154,7 +154,7 @@ class BackwardFixed final : public Gradient {
         for_channels(range.count, [&](std::int64_t index, std::int64_t count) {
             const ValuesOr means(args_.running_mean, range.first + index, count, 0.0F);
             double mean[kChannelsAtOnce];
-            std::copy_n(means.data(), count, mean);
+            execution_.passes.kernels.widen(count, means.data(), mean);
             execution_.passes.kernels.about_mean(count, mean, sums[0] + index, sums[1] + index);
             write_parameter_gradients(args_.dgamma, args_.dbeta, range.first + index, count, range.inv_std + index,
                                       {sums[0] + index, sums[1] + index});

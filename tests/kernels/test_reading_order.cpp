@@ -12,7 +12,7 @@
 #include "kernels/kernel_table.hpp"
 #include "ops/reverse_images.hpp"
 #include "plan/schedule.hpp"
-#include "runtime/cpu.hpp"
+#include "tables.hpp"
 
 using namespace bnorm;
 using kernels::Gate;
@@ -642,14 +642,7 @@ void check_moments_beside(const kernels::KernelTable& table) {
 } // namespace
 
 TEST_CASE("moments and gradients have the same sums in every order of reading, wherever they are fetched") {
-    std::vector<const kernels::KernelTable*> tables = {&kernels::kSse2Kernels};
-    if (runtime::cpu_features().avx2) {
-        tables.push_back(&kernels::kAvx2Kernels);
-    }
-    if (runtime::cpu_features().avx512) {
-        tables.push_back(&kernels::kAvx512Kernels);
-    }
-    for (const kernels::KernelTable* table : tables) {
+    for (const kernels::KernelTable* table : kernel_tables()) {
         check_orders(*table);
         check_planes(*table);
         check_moments(*table);
