@@ -12,10 +12,12 @@ namespace {
 
 template <int kVariant>
 struct ApplyVariant {
-    static constexpr auto activation = static_cast<Activation>(kVariant % kActivations);
-    static constexpr bool residual = (kVariant / kActivations & 1) != 0;
-    static constexpr bool mask = (kVariant / kActivations & 2) != 0;
-    static constexpr bool stream = (kVariant / kActivations & 4) != 0;
+    static constexpr int kind = kVariant % kApplyKinds;
+    static constexpr bool mask = kind >= kActivations;
+    static constexpr auto activation = static_cast<Activation>(mask ? kind - kMaskedActivations : kind);
+    static constexpr bool residual = (kVariant / kApplyKinds & 1) != 0;
+    static constexpr bool stream = (kVariant / kApplyKinds & 2) != 0;
+    static_assert(apply_variant(activation, residual, mask, stream) == kVariant);
 };
 
 struct ApplyParameters {

@@ -10,10 +10,12 @@ namespace {
 
 template <int kVariant>
 struct GradientApplyVariant {
-    static constexpr auto gate = static_cast<Gate>(kVariant % kGates);
-    static constexpr bool fixed = (kVariant / kGates & 1) != 0;
-    static constexpr bool dresidual = (kVariant / kGates & 2) != 0;
-    static constexpr bool stream = (kVariant / kGates & 4) != 0;
+    static constexpr int kind = kVariant % kGradientApplyKinds;
+    static constexpr bool dresidual = kind >= kGates;
+    static constexpr auto gate = static_cast<Gate>(dresidual ? kind - kGates : kind);
+    static constexpr bool fixed = (kVariant / kGradientApplyKinds & 1) != 0;
+    static constexpr bool stream = (kVariant / kGradientApplyKinds & 2) != 0;
+    static_assert(gradient_apply_variant(gate, fixed, dresidual, stream) == kVariant);
     static constexpr bool reads_x = !fixed || is_sign_gate(gate);
 };
 

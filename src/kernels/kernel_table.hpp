@@ -205,10 +205,14 @@ struct ChannelGradientAffine {
     float* offset;
 };
 
-// Variants of a kernel are instantiated at compile time and found by index.
-constexpr int kApplyVariants = kActivations * 2 * 2 * 2;
+// Variants of a kernel are instantiated at compile time and found by index: those that a call can ask for, since each
+// takes a quarter of a second to compile for each ISA. The identity has no mask.
+constexpr int kMaskedActivations = kActivations - 1;
+constexpr int kApplyKinds = kActivations + kMaskedActivations; // of activation and mask
+constexpr int kApplyVariants = kApplyKinds * 2 * 2;
 constexpr int apply_variant(Activation activation, bool residual, bool mask, bool stream) {
-    return static_cast<int>(activation) + kActivations * ((residual ? 1 : 0) + (mask ? 2 : 0) + (stream ? 4 : 0));
+    const int kind = static_cast<int>(activation) + (mask ? kMaskedActivations : 0);
+    return kind + kApplyKinds * ((residual ? 1 : 0) + (stream ? 2 : 0));
 }
 // Beside moments: without an activation, or ReLU with or without a mask.
 constexpr int kMomentsBesideVariants = 3 * 2;
@@ -238,13 +242,18 @@ constexpr int kGradientFixedVariants = kFixedGateCount * 2;
 constexpr int gradient_fixed_variant(Gate gate, bool stream) {
     return fixed_gate_index(gate) + (stream ? kFixedGateCount : 0);
 }
-constexpr int kGradientBesideVariants = kFixedGateCount * 2;
+constexpr int kGradientBesideVariants = kFixedGateCount + 2; // with dresidual without the last of them, by sign
 constexpr int gradient_beside_variant(Gate gate, bool dresidual) {
     return fixed_gate_index(gate) + (dresidual ? kFixedGateCount : 0);
 }
-constexpr int kGradientApplyVariants = kGates * 2 * 2 * 2;
+// With a residual the sign of the output does not follow from x: gates are by mask.
+constexpr int kResidualGates = 3; // the first of them
+static_assert(static_cast<int>(Gate::mask_leaky) == kResidualGates - 1);
+constexpr int kGradientApplyKinds = kGates + kResidualGates; // of gate and dresidual
+constexpr int kGradientApplyVariants = kGradientApplyKinds * 2 * 2;
 constexpr int gradient_apply_variant(Gate gate, bool fixed, bool dresidual, bool stream) {
-    return static_cast<int>(gate) + kGates * ((fixed ? 1 : 0) + (dresidual ? 2 : 0) + (stream ? 4 : 0));
+    const int kind = static_cast<int>(gate) + (dresidual ? kGates : 0);
+    return kind + kGradientApplyKinds * ((fixed ? 1 : 0) + (stream ? 2 : 0));
 }
 
 struct KernelTable {

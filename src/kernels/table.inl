@@ -18,18 +18,16 @@ namespace {
 BNORM_KERNEL void fence_streams() { fence(); }
 
 // All variants of a kernel by index, without std::index_sequence (kernel files use nothing of std).
-#define BNORM_EIGHT(kernel, n)                                                                                         \
-    kernel<(n)>, kernel<(n) + 1>, kernel<(n) + 2>, kernel<(n) + 3>, kernel<(n) + 4>, kernel<(n) + 5>, kernel<(n) + 6>, \
-        kernel<(n) + 7>
+#define BNORM_FOUR(kernel, n) kernel<(n)>, kernel<(n) + 1>, kernel<(n) + 2>, kernel<(n) + 3>
+#define BNORM_TWELVE(kernel, n) BNORM_FOUR(kernel, n), BNORM_FOUR(kernel, (n) + 4), BNORM_FOUR(kernel, (n) + 8)
 #define BNORM_APPLY_VARIANTS(kernel)                                                                                   \
-    { BNORM_EIGHT(kernel, 0), BNORM_EIGHT(kernel, 8), BNORM_EIGHT(kernel, 16), BNORM_EIGHT(kernel, 24) }
+    { BNORM_TWELVE(kernel, 0), BNORM_TWELVE(kernel, 12), BNORM_FOUR(kernel, 24) }
 #define BNORM_GRADIENT_APPLY_VARIANTS(kernel)                                                                          \
-    {                                                                                                                  \
-        BNORM_EIGHT(kernel, 0), BNORM_EIGHT(kernel, 8), BNORM_EIGHT(kernel, 16), BNORM_EIGHT(kernel, 24),              \
-            BNORM_EIGHT(kernel, 32), BNORM_EIGHT(kernel, 40)                                                           \
-    }
+    { BNORM_TWELVE(kernel, 0), BNORM_TWELVE(kernel, 12), BNORM_TWELVE(kernel, 24) }
+#define BNORM_FIVE_VARIANTS(kernel)                                                                                    \
+    { BNORM_FOUR(kernel, 0), kernel<4> }
 #define BNORM_SIX_VARIANTS(kernel)                                                                                     \
-    { kernel<0>, kernel<1>, kernel<2>, kernel<3>, kernel<4>, kernel<5> }
+    { BNORM_FOUR(kernel, 0), kernel<4>, kernel<5> }
 #define BNORM_GATES(kernel)                                                                                            \
     {                                                                                                                  \
         kernel<Gate::none>, kernel<Gate::mask_drop>, kernel<Gate::mask_leaky>, kernel<Gate::sign_relu>,                \
@@ -37,8 +35,8 @@ BNORM_KERNEL void fence_streams() { fence(); }
     }
 
 // A list with too few would end in null pointers.
-static_assert(kApplyVariants == 32 && kGates == 6 && kGradientFixedVariants == 6 && kGradientBesideVariants == 6 &&
-              kMomentsBesideVariants == 6 && kGradientApplyVariants == 48);
+static_assert(kApplyVariants == 28 && kGates == 6 && kGradientFixedVariants == 6 && kGradientBesideVariants == 5 &&
+              kMomentsBesideVariants == 6 && kGradientApplyVariants == 36);
 
 } // namespace
 
@@ -62,7 +60,7 @@ const KernelTable BNORM_KERNEL_TABLE = {
     BNORM_GATES(gradient_sums_periodic),
     BNORM_SIX_VARIANTS(gradient_fixed_uniform),
     BNORM_SIX_VARIANTS(gradient_fixed_periodic),
-    BNORM_SIX_VARIANTS(gradient_sums_beside),
+    BNORM_FIVE_VARIANTS(gradient_sums_beside),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_uniform),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_periodic),
     BNORM_GRADIENT_APPLY_VARIANTS(gradient_apply_planes),
