@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "bnorm/bnorm.h"
@@ -26,40 +28,81 @@ enum class Placement {
 inline constexpr Placement kPlacements[] = {Placement::aligned, Placement::misaligned, Placement::ends_page,
                                             Placement::starts_page};
 
-// `count` values between two protected pages, all bytes set to 0xAB at first.
-template <class T>
-class Buffer {
+inline std::size_t page_bytes() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
+
+// Pages between two protected ones. Those of the last few buffers that are gone serve the next ones of the same size:
+// new ones from the kernel took a third of all time.
+class Mapping {
   public:
-    explicit Buffer(std::int64_t count, Placement placement = Placement::aligned) : count_(count) {
-        const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-        const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-        const std::size_t usable = (bytes + 64 + page - 1) / page * page;
-        mapped_ = usable + 2 * page;
-        void* base = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    explicit Mapping(std::size_t usable) : bytes_(usable + 2 * page_bytes()) {
+        auto& spare = spares();
+        const auto found =
+            std::find_if(spare.begin(), spare.end(), [&](const Mapping& other) { return other.bytes_ == bytes_; });
+        if (found != spare.end()) {
+            base_ = std::exchange(found->base_, nullptr);
+            spare.erase(found);
+            return;
+        }
+        void* base = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) {
             throw std::bad_alloc();
         }
         base_ = static_cast<char*>(base);
-        std::memset(base_ + page, 0xAB, usable);
-        mprotect(base_, page, PROT_NONE);
-        mprotect(base_ + page + usable, page, PROT_NONE);
-        std::size_t offset = page;
-        if (placement == Placement::misaligned) {
-            offset += sizeof(T);
-        } else if (placement == Placement::ends_page) {
-            offset = page + usable - bytes;
-        }
-        data_ = reinterpret_cast<T*>(base_ + offset);
+        mprotect(base_, page_bytes(), PROT_NONE);
+        mprotect(base_ + page_bytes() + usable, page_bytes(), PROT_NONE);
     }
-    ~Buffer() {
+    ~Mapping() {
         if (base_ != nullptr) {
-            munmap(base_, mapped_);
+            munmap(base_, bytes_);
         }
     }
-    Buffer(Buffer&& other) noexcept
-        : base_(other.base_), mapped_(other.mapped_), data_(other.data_), count_(other.count_) {
-        other.base_ = nullptr;
+    Mapping(Mapping&& other) noexcept : base_(std::exchange(other.base_, nullptr)), bytes_(other.bytes_) {}
+    Mapping& operator=(Mapping&& other) noexcept {
+        std::swap(base_, other.base_);
+        std::swap(bytes_, other.bytes_);
+        return *this;
     }
+
+    char* first() const { return base_ + page_bytes(); }
+
+    void keep() {
+        constexpr std::size_t kMost = 16; // tensors of a layer
+        auto& spare = spares();
+        if (base_ != nullptr) {
+            spare.push_back(std::move(*this));
+        }
+        if (spare.size() > kMost) {
+            spare.pop_front();
+        }
+    }
+
+  private:
+    static std::deque<Mapping>& spares() {
+        thread_local std::deque<Mapping> spare;
+        return spare;
+    }
+
+    char* base_ = nullptr;
+    std::size_t bytes_;
+};
+
+// `count` values between two protected pages, all bytes set to 0xAB at first.
+template <class T>
+class Buffer {
+  public:
+    explicit Buffer(std::int64_t count, Placement placement = Placement::aligned)
+        : usable_(usable_bytes(count)), mapping_(usable_), count_(count) {
+        std::memset(mapping_.first(), 0xAB, usable_);
+        std::size_t offset = 0;
+        if (placement == Placement::misaligned) {
+            offset = sizeof(T);
+        } else if (placement == Placement::ends_page) {
+            offset = usable_ - bytes();
+        }
+        data_ = reinterpret_cast<T*>(mapping_.first() + offset);
+    }
+    ~Buffer() { mapping_.keep(); }
+    Buffer(Buffer&&) noexcept = default;
     Buffer& operator=(Buffer&&) = delete;
 
     T* data() const { return data_; }
@@ -75,8 +118,13 @@ class Buffer {
     }
 
   private:
-    char* base_ = nullptr;
-    std::size_t mapped_ = 0;
+    static std::size_t usable_bytes(std::int64_t count) {
+        const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T) + 64;
+        return (bytes + page_bytes() - 1) / page_bytes() * page_bytes();
+    }
+
+    std::size_t usable_;
+    Mapping mapping_;
     T* data_ = nullptr;
     std::int64_t count_;
 };
