@@ -2,7 +2,8 @@
 add_library(bnorm_flags INTERFACE)
 target_compile_options(bnorm_flags INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
-    target_compile_options(bnorm_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wreserved-identifier>)
+    target_compile_options(bnorm_flags INTERFACE
+        $<$<COMPILE_LANGUAGE:CXX>:-Wreserved-identifier> $<$<COMPILE_LANGUAGE:CXX>:-Wzero-as-null-pointer-constant>)
 endif()
 if(BNORM_WARNINGS_AS_ERRORS)
     target_compile_options(bnorm_flags INTERFACE -Werror)
