@@ -1,6 +1,6 @@
 // Which way tensors take between memory, caches and cores: where what is read comes from and in which order, what is
 // fetched ahead and into which cache, which outputs are stored past all of them. Results do not depend on it; each
-// decision is a measurement (bench/README.md), of machines that Machine tells apart. Integers only.
+// decision is a measurement (bench/decisions.md), of machines that Machine tells apart. Integers only.
 #ifndef BNORM_PLAN_TRAFFIC_HPP
 #define BNORM_PLAN_TRAFFIC_HPP
 

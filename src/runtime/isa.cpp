@@ -11,6 +11,8 @@ namespace {
 
 std::atomic<bnorm_isa> requested_isa{BNORM_ISA_AUTO};
 
+// The policy, apart from what the CPU is able to do: 512 bits wherever there are any, since they were the faster ones
+// where both were compared (bench/README.md).
 bnorm_isa best_isa() {
     const CpuFeatures& features = cpu_features();
     return features.avx512 ? BNORM_ISA_AVX512 : features.avx2 ? BNORM_ISA_AVX2 : BNORM_ISA_SSE2;
