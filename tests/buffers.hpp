@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <mutex>
 #include <new>
 #include <utility>
 #include <vector>
@@ -35,12 +36,8 @@ inline std::size_t page_bytes() { return static_cast<std::size_t>(sysconf(_SC_PA
 class Mapping {
   public:
     explicit Mapping(std::size_t usable) : bytes_(usable + 2 * page_bytes()) {
-        auto& spare = spares();
-        const auto found =
-            std::find_if(spare.begin(), spare.end(), [&](const Mapping& other) { return other.bytes_ == bytes_; });
-        if (found != spare.end()) {
-            base_ = std::exchange(found->base_, nullptr);
-            spare.erase(found);
+        base_ = spares().take(bytes_);
+        if (base_ != nullptr) {
             return;
         }
         void* base = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -65,21 +62,42 @@ class Mapping {
 
     char* first() const { return base_ + page_bytes(); }
 
-    void keep() {
-        constexpr std::size_t kMost = 16; // tensors of a layer
-        auto& spare = spares();
-        if (base_ != nullptr) {
-            spare.push_back(std::move(*this));
-        }
-        if (spare.size() > kMost) {
-            spare.pop_front();
-        }
-    }
+    void keep() { spares().keep(std::move(*this)); }
 
   private:
-    static std::deque<Mapping>& spares() {
-        thread_local std::deque<Mapping> spare;
-        return spare;
+    class Spares {
+      public:
+        char* take(std::size_t bytes) {
+            const std::lock_guard lock(mutex_);
+            const auto found =
+                std::find_if(all_.begin(), all_.end(), [&](const Mapping& other) { return other.bytes_ == bytes; });
+            if (found == all_.end()) {
+                return nullptr;
+            }
+            char* base = std::exchange(found->base_, nullptr);
+            all_.erase(found);
+            return base;
+        }
+        void keep(Mapping mapping) {
+            constexpr std::size_t kMost = 16; // tensors of a layer
+            const std::lock_guard lock(mutex_);
+            if (mapping.base_ != nullptr) {
+                all_.push_back(std::move(mapping));
+            }
+            if (all_.size() > kMost) {
+                all_.pop_front();
+            }
+        }
+
+      private:
+        std::mutex mutex_;
+        std::deque<Mapping> all_;
+    };
+
+    // Never destroyed: static buffers give theirs back when the program ends.
+    static Spares& spares() {
+        static Spares& all = *new Spares;
+        return all;
     }
 
     char* base_ = nullptr;

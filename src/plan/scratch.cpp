@@ -1,6 +1,5 @@
 #include "plan/scratch.hpp"
 
-#include "plan/footprint.hpp"
 #include "plan/integers.hpp"
 
 namespace bnorm::plan {

@@ -2,12 +2,13 @@
 #ifndef BNORM_PLAN_SCRATCH_HPP
 #define BNORM_PLAN_SCRATCH_HPP
 
+#include "plan/footprint.hpp"
 #include "plan/schedule.hpp"
 
 namespace bnorm::plan {
 
 constexpr std::int64_t kCacheLine = 64;
-constexpr std::int64_t kScratchPerThread = 64 * 1024;
+constexpr std::int64_t kScratchPerThread = 64 * kKibi;
 
 // What scratch memory should stay below.
 std::int64_t scratch_limit(const Geometry& geometry, int threads);
