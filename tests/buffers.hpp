@@ -31,96 +31,83 @@ inline constexpr Placement kPlacements[] = {Placement::aligned, Placement::misal
 
 inline std::size_t page_bytes() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
 
-// Pages between two protected ones. Those of the last few buffers that are gone serve the next ones of the same size:
+// Pages between two protected ones. Those of the last few buffers that are gone serve the next ones of as many bytes:
 // new ones from the kernel took a third of all time.
-class Mapping {
+class GuardedPages {
   public:
-    explicit Mapping(std::size_t usable) : bytes_(usable + 2 * page_bytes()) {
-        base_ = spares().take(bytes_);
-        if (base_ != nullptr) {
-            return;
+    static char* take(std::size_t bytes) {
+        {
+            const std::lock_guard lock(spare().mutex);
+            auto& all = spare().pages;
+            const auto found = std::find_if(all.begin(), all.end(), [&](const Pages& p) { return p.bytes == bytes; });
+            if (found != all.end()) {
+                char* first = found->first;
+                all.erase(found);
+                return first;
+            }
         }
-        void* base = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* base =
+            mmap(nullptr, bytes + 2 * page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) {
             throw std::bad_alloc();
         }
-        base_ = static_cast<char*>(base);
-        mprotect(base_, page_bytes(), PROT_NONE);
-        mprotect(base_ + page_bytes() + usable, page_bytes(), PROT_NONE);
+        char* first = static_cast<char*>(base) + page_bytes();
+        mprotect(base, page_bytes(), PROT_NONE);
+        mprotect(first + bytes, page_bytes(), PROT_NONE);
+        return first;
     }
-    ~Mapping() {
-        if (base_ != nullptr) {
-            munmap(base_, bytes_);
+
+    static void give_back(char* first, std::size_t bytes) {
+        constexpr std::size_t kMost = 16; // tensors of a layer
+        const std::lock_guard lock(spare().mutex);
+        auto& all = spare().pages;
+        all.push_back({first, bytes});
+        if (all.size() > kMost) {
+            munmap(all.front().first - page_bytes(), all.front().bytes + 2 * page_bytes());
+            all.pop_front();
         }
     }
-    Mapping(Mapping&& other) noexcept : base_(std::exchange(other.base_, nullptr)), bytes_(other.bytes_) {}
-    Mapping& operator=(Mapping&& other) noexcept {
-        std::swap(base_, other.base_);
-        std::swap(bytes_, other.bytes_);
-        return *this;
-    }
-
-    char* first() const { return base_ + page_bytes(); }
-
-    void keep() { spares().keep(std::move(*this)); }
 
   private:
-    class Spares {
-      public:
-        char* take(std::size_t bytes) {
-            const std::lock_guard lock(mutex_);
-            const auto found =
-                std::find_if(all_.begin(), all_.end(), [&](const Mapping& other) { return other.bytes_ == bytes; });
-            if (found == all_.end()) {
-                return nullptr;
-            }
-            char* base = std::exchange(found->base_, nullptr);
-            all_.erase(found);
-            return base;
-        }
-        void keep(Mapping mapping) {
-            constexpr std::size_t kMost = 16; // tensors of a layer
-            const std::lock_guard lock(mutex_);
-            if (mapping.base_ != nullptr) {
-                all_.push_back(std::move(mapping));
-            }
-            if (all_.size() > kMost) {
-                all_.pop_front();
-            }
-        }
-
-      private:
-        std::mutex mutex_;
-        std::deque<Mapping> all_;
+    struct Pages {
+        char* first;
+        std::size_t bytes;
     };
-
+    struct Spare {
+        std::mutex mutex;
+        std::deque<Pages> pages;
+    };
     // Never destroyed: static buffers give theirs back when the program ends.
-    static Spares& spares() {
-        static Spares& all = *new Spares;
+    static Spare& spare() {
+        static Spare& all = *new Spare;
         return all;
     }
-
-    char* base_ = nullptr;
-    std::size_t bytes_;
 };
 
 // `count` values between two protected pages, all bytes set to 0xAB at first.
 template <class T>
 class Buffer {
   public:
-    explicit Buffer(std::int64_t count, Placement placement = Placement::aligned)
-        : usable_(usable_bytes(count)), mapping_(usable_), count_(count) {
-        std::memset(mapping_.first(), 0xAB, usable_);
+    explicit Buffer(std::int64_t count, Placement placement = Placement::aligned) : count_(count) {
+        usable_ = (bytes() + 64 + page_bytes() - 1) / page_bytes() * page_bytes();
+        first_ = GuardedPages::take(usable_);
+        std::memset(first_, 0xAB, usable_);
         std::size_t offset = 0;
         if (placement == Placement::misaligned) {
             offset = sizeof(T);
         } else if (placement == Placement::ends_page) {
             offset = usable_ - bytes();
         }
-        data_ = reinterpret_cast<T*>(mapping_.first() + offset);
+        data_ = reinterpret_cast<T*>(first_ + offset);
     }
-    ~Buffer() { mapping_.keep(); }
-    Buffer(Buffer&&) noexcept = default;
+    ~Buffer() {
+        if (first_ != nullptr) {
+            GuardedPages::give_back(first_, usable_);
+        }
+    }
+    Buffer(Buffer&& other) noexcept
+        : first_(std::exchange(other.first_, nullptr)), usable_(other.usable_), data_(other.data_),
+          count_(other.count_) {}
     Buffer& operator=(Buffer&&) = delete;
 
     T* data() const { return data_; }
@@ -136,13 +123,8 @@ class Buffer {
     }
 
   private:
-    static std::size_t usable_bytes(std::int64_t count) {
-        const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T) + 64;
-        return (bytes + page_bytes() - 1) / page_bytes() * page_bytes();
-    }
-
-    std::size_t usable_;
-    Mapping mapping_;
+    char* first_ = nullptr;
+    std::size_t usable_ = 0;
     T* data_ = nullptr;
     std::int64_t count_;
 };

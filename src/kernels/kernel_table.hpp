@@ -242,7 +242,9 @@ constexpr int kGradientFixedVariants = kFixedGateCount * 2;
 constexpr int gradient_fixed_variant(Gate gate, bool stream) {
     return fixed_gate_index(gate) + (stream ? kFixedGateCount : 0);
 }
-constexpr int kGradientBesideVariants = kFixedGateCount + 2; // with dresidual without the last of them, by sign
+// With dresidual not the last of them, by sign.
+constexpr int kGradientBesideVariants = 2 * kFixedGateCount - 1;
+static_assert(kFixedGates[kFixedGateCount - 1] == Gate::sign_relu);
 constexpr int gradient_beside_variant(Gate gate, bool dresidual) {
     return fixed_gate_index(gate) + (dresidual ? kFixedGateCount : 0);
 }

@@ -8,6 +8,9 @@
 namespace bnorm::plan {
 namespace {
 
+// Whether L2 holds what is summed and as much beside which it is, and what passes through.
+bool l2_holds_both(std::int64_t bytes, const Machine& machine) { return bytes <= machine.l2_bytes * 2 / 5; }
+
 // Gradients of a channel of several images can be summed while dx of the one before is stored past all caches. That
 // gains if L2 holds both channels beside what passes through, or, of two outputs, if one alone fills it, as it would
 // any slab: of a single output from memory only where outputs are stored past L2. There it gains, too, if L2 holds
@@ -90,8 +93,8 @@ std::int64_t channels_in_l1(const Geometry& geometry, const Workload& workload, 
     constexpr std::int64_t kGroupBytes = 26 * kKibi; // of 48
     constexpr std::int64_t kLargestChannel = 32 * kKibi;
     const std::int64_t bytes = channel_bytes(geometry, workload);
-    const std::int64_t moved = geometry.elements() * kElementBytes * workload.streams;
-    const bool gains = workload.cached_tensors > 1 || (!schedule.stream && moved > machine.l2_bytes * schedule.threads);
+    const bool gains = workload.cached_tensors > 1 ||
+                       (!schedule.stream && bytes_moved(geometry, workload) > machine.l2_bytes * schedule.threads);
     if (!is_measured(machine) || geometry.rows > 1 || geometry.grid.count() > 1 || workload.reductions == 0 ||
         !workload.applies || !gains || bytes * geometry.unit_channels > kLargestChannel) {
         return 0;

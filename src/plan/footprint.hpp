@@ -13,8 +13,10 @@ constexpr std::int64_t kElementBytes = 4;
 constexpr std::int64_t kKibi = 1024;
 constexpr std::int64_t kMaxSlabChannels = 256;
 
-// Longer planes that come from memory are applied faster one by one.
-constexpr std::int64_t kLongestPlaneTogether = 256;
+// What all passes read and write.
+inline std::int64_t bytes_moved(const Geometry& geometry, const Workload& workload) {
+    return geometry.elements() * kElementBytes * workload.streams;
+}
 
 // What both passes read.
 inline std::int64_t bytes_read_again(const Geometry& geometry, const Workload& workload) {
@@ -30,14 +32,6 @@ inline std::int64_t channel_bytes(const Geometry& geometry, const Workload& work
 inline bool reads_beyond_l2(const Geometry& geometry, const Workload& workload, const Machine& machine, int threads) {
     return bytes_read_again(geometry, workload) > machine.l2_bytes * threads * 5 / 4;
 }
-
-// Of one channel at least.
-inline bool l2_holds_two_slabs(const Geometry& geometry, const Workload& workload, const Machine& machine) {
-    return channel_bytes(geometry, workload) <= machine.l2_bytes / 2;
-}
-
-// Whether L2 holds what is summed and as much beside which it is, and what passes through.
-inline bool l2_holds_both(std::int64_t bytes, const Machine& machine) { return bytes <= machine.l2_bytes * 2 / 5; }
 
 // Columns count as short; nothing that is asked here matters to them.
 inline bool has_short_planes(const Geometry& geometry) { return geometry.columns_per_channel < kMinLongPlane; }

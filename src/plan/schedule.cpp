@@ -281,14 +281,13 @@ std::int64_t bytes_per_thread(const Geometry& geometry, const Workload& workload
 
 Schedule make_schedule(const Geometry& geometry, const Workload& workload, const Machine& machine) {
     Schedule schedule;
-    const std::int64_t elements = geometry.elements();
-    if (elements == 0) {
+    if (geometry.elements() == 0) {
         schedule.channels_per_item = std::min(geometry.channels, kMaxSlabChannels);
         schedule.range = make_range(geometry, workload, Strategy::by_channels, schedule.channels_per_item);
         schedule.slot_bytes = schedule.scratch_bytes = schedule.range.bytes;
         return schedule;
     }
-    const std::int64_t bytes = elements * kElementBytes * workload.streams;
+    const std::int64_t bytes = bytes_moved(geometry, workload);
     const std::int64_t useful_threads = bytes / bytes_per_thread(geometry, workload, machine);
     schedule.threads = static_cast<int>(std::clamp<std::int64_t>(useful_threads, 1, machine.threads));
     const int range_threads = threads_of_ranges(geometry, workload, machine, bytes);

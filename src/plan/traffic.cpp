@@ -7,6 +7,9 @@
 namespace bnorm::plan {
 namespace {
 
+// Longer planes that come from memory are applied faster one by one.
+constexpr std::int64_t kLongestPlaneTogether = 256;
+
 // Outputs go past the cache from this many bytes on. Several cores move more through the cache than memory takes until
 // the tensors fit badly; where they are read again that is sooner, the more so if others share the cache. One core
 // writes faster past it, from half of what it holds on where tensors are read again, which then need not give way to
@@ -30,6 +33,11 @@ std::int64_t stream_limit(const Geometry& geometry, const Workload& workload, in
         limit = std::min(limit, threads > 1 ? machine.l2_bytes * threads * 7 / 8 : machine.l2_bytes);
     }
     return limit;
+}
+
+// Of one channel at least.
+bool l2_holds_two_slabs(const Geometry& geometry, const Workload& workload, const Machine& machine) {
+    return channel_bytes(geometry, workload) <= machine.l2_bytes / 2;
 }
 
 // A panel of rows that share sets of L1, as those do that are multiples of 1 KiB apart, loses what hardware fetches
@@ -172,7 +180,7 @@ constexpr std::int64_t kNearOfPanels = 16;
 } // namespace
 
 void set_traffic(const Geometry& geometry, const Workload& workload, const Machine& machine, Schedule& schedule) {
-    const std::int64_t bytes = geometry.elements() * kElementBytes * workload.streams;
+    const std::int64_t bytes = bytes_moved(geometry, workload);
     const std::int64_t cached_bytes = bytes_read_again(geometry, workload);
     schedule.from_memory = comes_from_memory(geometry, workload, machine, schedule.threads, bytes, cached_bytes);
     schedule.past_cache = cached_bytes > machine.last_level_bytes;
