@@ -31,11 +31,13 @@ struct ApplyRow {
     const float* x;
     const float* residual;
     float* y;
+    const float* y_ahead;
     std::uint8_t* mask;
 };
 
 BNORM_INLINE ApplyRow apply_row(const Apply& task, std::int64_t row) {
-    return {task.x + row * task.x_stride, task.residual + row * task.residual_stride, task.y + row * task.y_stride,
+    float* y = task.y + row * task.y_stride;
+    return {task.x + row * task.x_stride, task.residual + row * task.residual_stride, y, y + task.y_ahead,
             task.mask + row * task.mask_stride};
 }
 
@@ -67,6 +69,9 @@ BNORM_INLINE void store_output(const ApplyRow& row, std::int64_t column, std::in
     if (Variant::mask) {
         store_mask(row.mask, column, kWhole ? output.passed : output.passed & ((1U << lanes) - 1U));
     }
+    if (kWhole && !kStream) {
+        fetch_output(row.y_ahead + column);
+    }
     store_lanes<kWhole, kStream>(row.y + column, output.y, lanes);
 }
 
@@ -88,6 +93,9 @@ BNORM_INLINE void store_outputs(const ApplyRow& row, std::int64_t column, const 
     }
     BNORM_UNROLL
     for (std::int64_t k = 0; k < kTogether; ++k) {
+        if (!Variant::stream) {
+            fetch_output(row.y_ahead + column + k * kWidth);
+        }
         store_lanes<true, Variant::stream>(row.y + column + k * kWidth, outputs[k].y, kWidth);
     }
 }
@@ -199,20 +207,6 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
     }
 }
 
-// Stores wait for lines that are in memory, a few at a time; asked for before, more of them come at once. Row by row,
-// as a branch for each vector took up to a tenth of the time in cache.
-template <class Variant>
-BNORM_INLINE void fetch_outputs(const Apply& task, std::int64_t first, std::int64_t rows) {
-    if (Variant::stream || !task.fetch_output) {
-        return;
-    }
-    constexpr std::int64_t kElementsOfLine = 16;
-    const float* y = task.y + first * task.columns + kStreamedAhead;
-    for (std::int64_t element = 0; element < rows * task.columns; element += kElementsOfLine) {
-        prefetch_into_l2(y + element);
-    }
-}
-
 // Each vector of parameters serves all of so many rows.
 template <class Variant, std::int64_t kRows>
 BNORM_INLINE void apply_rows_together(const Apply& task, std::int64_t first) {
@@ -268,7 +262,6 @@ BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
     }
     for (std::int64_t r = first; r < task.rows; ++r) {
         const ApplyRow row = apply_row(task, r);
-        fetch_outputs<Variant>(task, r, 1);
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kVectors; v += kTogether) {
             apply_vectors_of_columns<Variant>(task, row, v * kWidth, (v + kTogether) * kWidth,
@@ -302,7 +295,6 @@ BNORM_INLINE void apply_long_rows(const Apply& task, std::int64_t first) {
         apply_rows_keeping<Variant, kTogether, false>(task, first);
     } else {
         for (std::int64_t r = first; r < task.rows; ++r) {
-            fetch_outputs<Variant>(task, r, 1);
             apply_rest_of_row<Variant, 0>(task, apply_row(task, r));
         }
     }
@@ -317,14 +309,12 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     std::int64_t r = 0;
     if (task.columns < kTogether * kWidth) {
         for (; r + kTogether <= task.rows; r += kTogether) {
-            fetch_outputs<Variant>(task, r, kTogether);
             apply_rows_together<Variant, kTogether>(task, r);
         }
     }
     if (!Variant::stream && task.columns * 3 > kMaxParameters) { // center, scale, shift
         constexpr std::int64_t kRows = rows_together(Variant::residual);
         for (; r + kRows <= task.rows; r += kRows) {
-            fetch_outputs<Variant>(task, r, kRows);
             apply_rows_together<Variant, kRows>(task, r);
         }
     }

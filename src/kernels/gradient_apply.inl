@@ -34,11 +34,20 @@ struct GradientApplyRow {
     const std::uint8_t* mask;
     float* dx;
     float* dresidual;
+    const float* dx_ahead;
+    const float* dresidual_ahead;
 };
 
 BNORM_INLINE GradientApplyRow gradient_apply_row(const GradientApply& task, std::int64_t row) {
-    return {task.dy + row * task.dy_stride, task.x + row * task.x_stride, task.mask + row * task.mask_stride,
-            task.dx + row * task.dx_stride, task.dresidual + row * task.dresidual_stride};
+    float* dx = task.dx + row * task.dx_stride;
+    float* dresidual = task.dresidual + row * task.dresidual_stride;
+    return {task.dy + row * task.dy_stride,
+            task.x + row * task.x_stride,
+            task.mask + row * task.mask_stride,
+            dx,
+            dresidual,
+            dx + task.dx_ahead,
+            dresidual + task.dresidual_ahead};
 }
 
 template <class Variant, Pattern kPattern>
@@ -84,6 +93,12 @@ BNORM_INLINE GradientApplyOutput gradient_apply_output(const GradientApplyRow& r
 template <class Variant, bool kWhole, bool kStream>
 BNORM_INLINE void store_output(const GradientApplyRow& row, std::int64_t column, std::int64_t lanes,
                                const GradientApplyOutput& output) {
+    if (kWhole && !kStream) {
+        fetch_output(row.dx_ahead + column);
+        if (Variant::dresidual) {
+            fetch_output(row.dresidual_ahead + column);
+        }
+    }
     if (Variant::dresidual) {
         store_lanes<kWhole, kStream>(row.dresidual + column, output.dresidual, lanes);
     }

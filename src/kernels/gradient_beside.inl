@@ -91,6 +91,7 @@ BNORM_INLINE GradientApply fixed_outputs_of(const GradientSums& task) {
     outputs.x_stride = task.x_stride;
     outputs.mask_stride = task.mask_stride;
     outputs.dx_stride = task.dx_stride;
+    outputs.dx_ahead = task.dx_ahead;
     outputs.center = task.center;
     outputs.scale = task.scale;
     outputs.shift = task.shift;

@@ -105,11 +105,11 @@ struct Apply {
     const float* shift;
     float activation_parameter;
     std::int64_t ahead;
-    bool ask_again;      // whether what is fetched from memory is asked for several times
-    bool inputs_into_l1; // periodic; gradients of planes behind a gate: two inputs go into L1, if outputs are stored
-                         // past it
-    bool fetch_output;   // periodic, rows without gaps: whether y is in memory and is fetched before it is written
-    bool fetch_residual; // uniform, planes, rows going on and on: whether it is fetched into L1 just before it is read
+    bool ask_again;       // whether what is fetched from memory is asked for several times
+    bool inputs_into_l1;  // periodic; gradients of planes behind a gate: two inputs go into L1, if outputs are stored
+                          // past it
+    std::int64_t y_ahead; // elements from what is stored to what of y is fetched, if it is stored in caches
+    bool fetch_residual;  // uniform, planes, rows going on and on: whether it is fetched into L1 just before it is read
     std::int64_t next_row; // uniform, planes: elements from what is read of the residual to what is fetched of it
 };
 
@@ -145,6 +145,7 @@ struct GradientSums {
     double* sum_dy_centered_x;
     float* dx; // gradient_fixed; may be dy or x
     std::int64_t dx_stride;
+    std::int64_t dx_ahead; // uniform: as y_ahead
 };
 
 // dx = fma(scale, dy', fma(x_scale, x - center, offset)), or with fixed statistics dx = scale * dy'; dresidual = dy'
@@ -167,10 +168,12 @@ struct GradientApply {
     const float* x_scale;
     const float* offset;
     float activation_parameter;
-    std::int64_t ahead;  // as in Apply
-    bool prefetch;       // periodic: whether dy and x come from memory
-    bool ask_again;      // as in Apply
-    bool inputs_into_l1; // as in Apply
+    std::int64_t ahead;           // as in Apply
+    std::int64_t dx_ahead;        // as y_ahead
+    std::int64_t dresidual_ahead; // as y_ahead
+    bool prefetch;                // periodic: whether dy and x come from memory
+    bool ask_again;               // as in Apply
+    bool inputs_into_l1;          // as in Apply
 };
 
 // The f32 number that is subtracted from x before anything is multiplied is the mean, rounded: near the mean the

@@ -354,6 +354,9 @@ class DifferenceFrom {
 
 // Any address will do: one that is not mapped is ignored.
 BNORM_INLINE void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
+// Likewise, so that it can be stored to at once: read, a line that another core has written would have to be asked of
+// it a second time.
+BNORM_INLINE void prefetch_to_write(const void* address) { __builtin_prefetch(address, 1, 3); }
 // A core seems to drop requests while many are outstanding: asked for several times in a row, more of what lies in
 // memory arrives in time. Of vectors shorter than a cache line, several ask for the same line anyway.
 template <int kTimes = 1>

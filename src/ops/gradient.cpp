@@ -179,6 +179,7 @@ void Gradient::reduce_and_apply(Pattern pattern, const plan::Block& block, const
     const std::int64_t stride = execution_.passes.geometry.x_stride;
     task.dx = block_address(static_cast<float*>(tensors_.dx), stride, block);
     task.dx_stride = stride;
+    task.dx_ahead = execution_.passes.output_ahead(pattern, task.columns, stride);
     const bool periodic = pattern == Pattern::periodic;
     const Pattern stores = periodic ? pattern : Pattern::uniform;
     const bool stream =
@@ -228,6 +229,10 @@ kernels::GradientApply Gradient::apply_task(Pattern pattern, const plan::Block& 
         task.dx_stride = task.dresidual_stride;
         task.dresidual = nullptr;
         task.dresidual_stride = 0;
+    }
+    task.dx_ahead = execution_.passes.output_ahead(pattern, task.columns, task.dx_stride);
+    if (task.dresidual != nullptr) {
+        task.dresidual_ahead = execution_.passes.output_ahead(pattern, task.columns, task.dresidual_stride);
     }
     return task;
 }

@@ -775,13 +775,25 @@ TEST_CASE("there two inputs are fetched into L1 beside outputs that are stored p
     }
 }
 
-TEST_CASE("there outputs that are in memory are fetched if nothing is added to them") {
+TEST_CASE("there outputs of columns that are in memory are fetched if nothing is added to them and x was reduced") {
     const auto fetches = [](const Workload& workload, bool fast) {
-        return make_schedule(geometry_of({BNORM_NHWC, 1, 256, 784}), workload, fast_machine(1, fast)).fetches_outputs;
+        const Geometry geometry = geometry_of({BNORM_NHWC, 1, 256, 784});
+        return make_schedule(geometry, workload, fast_machine(1, fast)).fetches_cold_outputs;
     };
     CHECK(fetches(kTraining, true));
     CHECK(!fetches(kTrainingResidual, true));
     CHECK(fetches(kTrainingResidual, false));
+    CHECK(!fetches(kBackwardSaved, false));
+}
+
+TEST_CASE(
+    "where outputs are best stored past L2, those that caches keep are fetched before they are written, but for few") {
+    for (const bool past_l2 : {false, true}) {
+        Machine server = machine(1);
+        server.past_l2 = past_l2;
+        CHECK(make_schedule(geometry_of({BNORM_NCHW, 1, 8, 1024}), kInference, server).fetches_outputs == past_l2);
+        CHECK(!make_schedule(geometry_of({BNORM_NCHW, 1, 8, 1023}), kInference, server).fetches_outputs);
+    }
 }
 
 TEST_CASE("frozen backward takes one pass in cache where rows do not hold each other up") {
