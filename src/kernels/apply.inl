@@ -207,6 +207,20 @@ BNORM_KERNEL void apply_uniform(const Apply& arguments) {
     }
 }
 
+// Lines that are in memory do not come within what fetch_output asks for. Row by row, as a branch for each vector took
+// up to a tenth of the time in cache.
+template <class Variant>
+BNORM_INLINE void fetch_rows(const Apply& task, std::int64_t first, std::int64_t rows) {
+    if (Variant::stream || !task.fetch_rows) {
+        return;
+    }
+    constexpr std::int64_t kElementsOfLine = 16;
+    const float* y = task.y + first * task.columns + kStreamedAhead;
+    for (std::int64_t element = 0; element < rows * task.columns; element += kElementsOfLine) {
+        prefetch_into_l2(y + element);
+    }
+}
+
 // Each vector of parameters serves all of so many rows.
 template <class Variant, std::int64_t kRows>
 BNORM_INLINE void apply_rows_together(const Apply& task, std::int64_t first) {
@@ -262,6 +276,7 @@ BNORM_INLINE void apply_rows_keeping(const Apply& task, std::int64_t first) {
     }
     for (std::int64_t r = first; r < task.rows; ++r) {
         const ApplyRow row = apply_row(task, r);
+        fetch_rows<Variant>(task, r, 1);
         BNORM_UNROLL
         for (std::int64_t v = 0; v < kVectors; v += kTogether) {
             apply_vectors_of_columns<Variant>(task, row, v * kWidth, (v + kTogether) * kWidth,
@@ -295,6 +310,7 @@ BNORM_INLINE void apply_long_rows(const Apply& task, std::int64_t first) {
         apply_rows_keeping<Variant, kTogether, false>(task, first);
     } else {
         for (std::int64_t r = first; r < task.rows; ++r) {
+            fetch_rows<Variant>(task, r, 1);
             apply_rest_of_row<Variant, 0>(task, apply_row(task, r));
         }
     }
@@ -309,12 +325,14 @@ BNORM_KERNEL void apply_periodic(const Apply& arguments) {
     std::int64_t r = 0;
     if (task.columns < kTogether * kWidth) {
         for (; r + kTogether <= task.rows; r += kTogether) {
+            fetch_rows<Variant>(task, r, kTogether);
             apply_rows_together<Variant, kTogether>(task, r);
         }
     }
     if (!Variant::stream && task.columns * 3 > kMaxParameters) { // center, scale, shift
         constexpr std::int64_t kRows = rows_together(Variant::residual);
         for (; r + kRows <= task.rows; r += kRows) {
+            fetch_rows<Variant>(task, r, kRows);
             apply_rows_together<Variant, kRows>(task, r);
         }
     }

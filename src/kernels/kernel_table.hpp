@@ -108,6 +108,7 @@ struct Apply {
     bool ask_again;       // whether what is fetched from memory is asked for several times
     bool inputs_into_l1;  // periodic; gradients of planes behind a gate: two inputs go into L1, if outputs are stored
                           // past it
+    bool fetch_rows;      // periodic, rows without gaps: whether y is in memory and is fetched into L2 in good time
     std::int64_t y_ahead; // elements from what is stored to what of y is fetched, if it is stored in caches
     bool fetch_residual;  // uniform, planes, rows going on and on: whether it is fetched into L1 just before it is read
     std::int64_t next_row; // uniform, planes: elements from what is read of the residual to what is fetched of it

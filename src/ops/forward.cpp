@@ -30,6 +30,8 @@ kernels::Apply Forward::apply_task(Pattern pattern, const plan::Block& block, co
     task.ask_again = execution_.passes.schedule.ask_again;
     task.inputs_into_l1 = execution_.passes.schedule.inputs_into_l1;
     task.activation_parameter = execution_.problem.activation_parameter;
+    task.fetch_rows = execution_.passes.cold && execution_.passes.schedule.fetches_cold_rows &&
+                      tensors_.y != tensors_.x && task.y_stride == task.columns;
     task.y_ahead = execution_.passes.output_ahead(pattern, task.columns, task.y_stride);
     return task;
 }

@@ -39,10 +39,9 @@ struct Passes {
     // Elements from where an output is stored to what is fetched of it meanwhile, where it goes on without gaps; 0:
     // nothing is.
     std::int64_t output_ahead(Pattern pattern, std::int64_t columns, std::int64_t stride) const {
-        const bool of_columns = pattern == Pattern::periodic;
-        const bool fetches = schedule.fetches_outputs || (cold && of_columns && schedule.fetches_cold_outputs);
         constexpr std::int64_t kAhead = 512; // 256 and 1024 as good
-        return fetches && (!of_columns || columns == stride) ? kAhead : 0;
+        const bool goes_on = pattern != Pattern::periodic || columns == stride;
+        return schedule.fetches_outputs && goes_on ? kAhead : 0;
     }
     bool sums_by_images() const { return schedule.sums_by_images && from_memory(); }
     // The next slab of a single image goes on where one ends: the reduction asks for it early enough itself.

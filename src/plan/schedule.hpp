@@ -65,7 +65,7 @@ struct Schedule {
     bool sums_in_order = false;            // whether columns of gradients are summed in the order of memory
     bool sums_in_order_past_cache = false; // ... or if they are larger than the last-level cache, or in memory
     bool fetches_outputs = false;          // whether outputs that caches keep are fetched before they are written
-    bool fetches_cold_outputs = false;     // ... or those of columns are, if what was reduced was found in memory
+    bool fetches_cold_rows = false;        // ... whether forward also fetches rows of y into L2, if x was in memory
     bool sums_by_images = false;           // whether gradients of planes in memory are summed image by image
     bool into_l1 = false;                  // whether columns of x, and planes, are fetched into L1, not L2
     bool probes = false;           // whether an execution finds out if what is reduced comes from memory all the same

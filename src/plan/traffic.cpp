@@ -175,7 +175,7 @@ bool joins_passes_of_planes(const Geometry& geometry, const Machine& machine) {
     return is_measured(machine) && !has_short_planes(geometry) && geometry.columns_per_channel % kLanes == 0;
 }
 
-// What is fetched lies past the end of smaller ones, for the most part. Elsewhere it was not measured.
+// Of smaller ones too much of what is fetched lies past their end. On other machines it was not measured.
 bool fetches_outputs(const Geometry& geometry, const Machine& machine) {
     constexpr std::int64_t kSmallest = 32 * kKibi;
     return machine.past_l2 && geometry.elements() * kElementBytes >= kSmallest;
@@ -196,8 +196,7 @@ void set_traffic(const Geometry& geometry, const Workload& workload, const Machi
     schedule.sums_by_images = sums_by_images(geometry, workload, machine, schedule.threads);
     schedule.into_l1 = fetches_into_l1(geometry, workload, machine);
     schedule.fetches_outputs = fetches_outputs(geometry, machine);
-    schedule.fetches_cold_outputs = workload.cached_tensors == 1 && // with a residual, 0.90 to 0.97 there
-                                    (workload.streams == 2 || !machine.fast_caches);
+    schedule.fetches_cold_rows = workload.streams == 2 || !machine.fast_caches; // with a residual, 0.90 to 0.97 there
     schedule.sums_in_order_past_cache = geometry.row_length <= kLongestRowPastCache;
     schedule.probes = probes_caches(geometry, workload, machine, schedule);
     schedule.ask_again = !machine.past_l2; // there, once is enough, and more often takes a tenth more time

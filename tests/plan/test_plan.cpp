@@ -775,19 +775,17 @@ TEST_CASE("there two inputs are fetched into L1 beside outputs that are stored p
     }
 }
 
-TEST_CASE("there outputs of columns that are in memory are fetched if nothing is added to them and x was reduced") {
+TEST_CASE("there rows of outputs that are in memory are fetched if nothing is added to them") {
     const auto fetches = [](const Workload& workload, bool fast) {
         const Geometry geometry = geometry_of({BNORM_NHWC, 1, 256, 784});
-        return make_schedule(geometry, workload, fast_machine(1, fast)).fetches_cold_outputs;
+        return make_schedule(geometry, workload, fast_machine(1, fast)).fetches_cold_rows;
     };
     CHECK(fetches(kTraining, true));
     CHECK(!fetches(kTrainingResidual, true));
     CHECK(fetches(kTrainingResidual, false));
-    CHECK(!fetches(kBackwardSaved, false));
 }
 
-TEST_CASE(
-    "where outputs are best stored past L2, those that caches keep are fetched before they are written, but for few") {
+TEST_CASE("outputs of 32 KiB and more are fetched before caches keep them, where training's are best stored past L2") {
     for (const bool past_l2 : {false, true}) {
         Machine server = machine(1);
         server.past_l2 = past_l2;
