@@ -63,16 +63,21 @@ BNORM_INLINE ApplyOutput apply_output(const ApplyRow& row, std::int64_t column, 
     return {activate<Variant::activation>(v, parameters.activation), passed};
 }
 
+template <bool kWhole, bool kStream>
+BNORM_INLINE void store_y(const ApplyRow& row, std::int64_t column, std::int64_t lanes, F32 y) {
+    if (kWhole && !kStream) {
+        fetch_output(row.y_ahead + column);
+    }
+    store_lanes<kWhole, kStream>(row.y + column, y, lanes);
+}
+
 template <class Variant, bool kWhole, bool kStream>
 BNORM_INLINE void store_output(const ApplyRow& row, std::int64_t column, std::int64_t lanes,
                                const ApplyOutput& output) {
     if (Variant::mask) {
         store_mask(row.mask, column, kWhole ? output.passed : output.passed & ((1U << lanes) - 1U));
     }
-    if (kWhole && !kStream) {
-        fetch_output(row.y_ahead + column);
-    }
-    store_lanes<kWhole, kStream>(row.y + column, output.y, lanes);
+    store_y<kWhole, kStream>(row, column, lanes, output.y);
 }
 
 // The mask of all in one store: where stores that find their line in L1 take turns with others that do not, Intel's
@@ -93,10 +98,7 @@ BNORM_INLINE void store_outputs(const ApplyRow& row, std::int64_t column, const 
     }
     BNORM_UNROLL
     for (std::int64_t k = 0; k < kTogether; ++k) {
-        if (!Variant::stream) {
-            fetch_output(row.y_ahead + column + k * kWidth);
-        }
-        store_lanes<true, Variant::stream>(row.y + column + k * kWidth, outputs[k].y, kWidth);
+        store_y<true, Variant::stream>(row, column + k * kWidth, kWidth, outputs[k].y);
     }
 }
 

@@ -179,8 +179,8 @@ void Gradient::reduce_and_apply(Pattern pattern, const plan::Block& block, const
     const std::int64_t stride = execution_.passes.geometry.x_stride;
     task.dx = block_address(static_cast<float*>(tensors_.dx), stride, block);
     task.dx_stride = stride;
-    task.dx_ahead = execution_.passes.output_ahead(pattern, task.columns, stride);
     const bool periodic = pattern == Pattern::periodic;
+    task.dx_ahead = periodic ? 0 : execution_.passes.output_ahead(pattern, task.columns, stride);
     const Pattern stores = periodic ? pattern : Pattern::uniform;
     const bool stream =
         !is_input(tensors_.dx) && can_stream(execution_.passes.schedule, stores, task.dx, stride, periodic);

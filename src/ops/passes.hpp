@@ -36,12 +36,10 @@ struct Passes {
         }
         return schedule.fits_l2 ? kernels::RowsInOrder::from_l2 : kernels::RowsInOrder::from_caches;
     }
-    // Elements from where an output is stored to what is fetched of it meanwhile, where it goes on without gaps; 0:
-    // nothing is.
+    // As schedule.output_ahead, of a block of so many columns: where the output goes on without gaps.
     std::int64_t output_ahead(Pattern pattern, std::int64_t columns, std::int64_t stride) const {
-        constexpr std::int64_t kAhead = 512; // 256 and 1024 as good
         const bool goes_on = pattern != Pattern::periodic || columns == stride;
-        return schedule.fetches_outputs && goes_on ? kAhead : 0;
+        return goes_on ? schedule.output_ahead : 0;
     }
     bool sums_by_images() const { return schedule.sums_by_images && from_memory(); }
     // The next slab of a single image goes on where one ends: the reduction asks for it early enough itself.

@@ -64,8 +64,7 @@ struct Schedule {
     bool fits_l2 = false;                  // whether what is reduced is no larger than L2 of all threads
     bool sums_in_order = false;            // whether columns of gradients are summed in the order of memory
     bool sums_in_order_past_cache = false; // ... or if they are larger than the last-level cache, or in memory
-    bool fetches_outputs = false;          // whether outputs that caches keep are fetched before they are written
-    bool fetches_cold_rows = false;        // ... whether forward also fetches rows of y into L2, if x was in memory
+    bool fetches_cold_rows = false;        // whether forward fetches rows of y into L2, if x was in memory
     bool sums_by_images = false;           // whether gradients of planes in memory are summed image by image
     bool into_l1 = false;                  // whether columns of x, and planes, are fetched into L1, not L2
     bool probes = false;           // whether an execution finds out if what is reduced comes from memory all the same
@@ -77,6 +76,8 @@ struct Schedule {
     bool asks_often = false;      // columns: whether sums of gradients ask very often for what they fetch from memory
     bool joins_passes = false;    // whether what sums read is best applied at once, if it need not wait for them
     bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
+
+    std::int64_t output_ahead = 0; // so many elements ahead is fetched what caches keep of an output; 0: nothing is
 
     std::int64_t channels_per_item = 0; // by_channels
     std::int64_t channels_in_l1 = 0;    // of them, so many at a time that stay in L1 from step to step; 0: all of them

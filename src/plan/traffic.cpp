@@ -175,10 +175,11 @@ bool joins_passes_of_planes(const Geometry& geometry, const Machine& machine) {
     return is_measured(machine) && !has_short_planes(geometry) && geometry.columns_per_channel % kLanes == 0;
 }
 
-// Of smaller ones too much of what is fetched lies past their end. On other machines it was not measured.
-bool fetches_outputs(const Geometry& geometry, const Machine& machine) {
+// Of smaller tensors too much of what is fetched lies past their end. On other machines it was not measured.
+std::int64_t output_ahead(const Geometry& geometry, const Machine& machine) {
     constexpr std::int64_t kSmallest = 32 * kKibi;
-    return machine.past_l2 && geometry.elements() * kElementBytes >= kSmallest;
+    constexpr std::int64_t kAhead = 512; // 256 and 1024 as good
+    return machine.past_l2 && geometry.elements() * kElementBytes >= kSmallest ? kAhead : 0;
 }
 
 constexpr std::int64_t kNearOfPanels = 16;
@@ -195,7 +196,7 @@ void set_traffic(const Geometry& geometry, const Workload& workload, const Machi
     schedule.sums_in_order = sums_in_order(geometry, machine);
     schedule.sums_by_images = sums_by_images(geometry, workload, machine, schedule.threads);
     schedule.into_l1 = fetches_into_l1(geometry, workload, machine);
-    schedule.fetches_outputs = fetches_outputs(geometry, machine);
+    schedule.output_ahead = output_ahead(geometry, machine);
     schedule.fetches_cold_rows = workload.streams == 2 || !machine.fast_caches; // with a residual, 0.90 to 0.97 there
     schedule.sums_in_order_past_cache = geometry.row_length <= kLongestRowPastCache;
     schedule.probes = probes_caches(geometry, workload, machine, schedule);

@@ -789,8 +789,9 @@ TEST_CASE("outputs of 32 KiB and more are fetched before caches keep them, where
     for (const bool past_l2 : {false, true}) {
         Machine server = machine(1);
         server.past_l2 = past_l2;
-        CHECK(make_schedule(geometry_of({BNORM_NCHW, 1, 8, 1024}), kInference, server).fetches_outputs == past_l2);
-        CHECK(!make_schedule(geometry_of({BNORM_NCHW, 1, 8, 1023}), kInference, server).fetches_outputs);
+        CHECK(make_schedule(geometry_of({BNORM_NCHW, 1, 8, 1024}), kInference, server).output_ahead ==
+              (past_l2 ? 512 : 0));
+        CHECK(make_schedule(geometry_of({BNORM_NCHW, 1, 8, 1023}), kInference, server).output_ahead == 0);
     }
 }
 
