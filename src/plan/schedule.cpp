@@ -18,8 +18,6 @@ namespace {
 constexpr std::int64_t kBytesPerThread = 128 * kKibi;
 constexpr std::int64_t kApplyBytes = 512 * kKibi;
 constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
-// Where parameters of columns are more than leave room in L1 for what they are applied to, kernels take eight rows
-// together; where those would share sets of L1, columns are applied in panels, but in rows of a page.
 constexpr std::int64_t kApplyPanelColumns = 1024;
 // A thread's panel, where channels are taken whole: 256 bytes of each row, so that a page holds more than one line of
 // it.
@@ -36,12 +34,10 @@ std::int64_t tree_depth(std::int64_t blocks) {
 
 // ---- sizes of items -------------------------------------------------------------------------------------------------
 
-constexpr std::int64_t kNearOfEightRows = 32;
-
-// Outputs that bypass the cache were faster in whole rows.
-std::int64_t apply_panel(const Geometry& geometry, const Workload& workload, std::int64_t columns, bool stream) {
-    if (geometry.kind == MatrixKind::planes || stream || columns * workload.coefficients <= kMaxParameters ||
-        !rows_share_sets(geometry, kNearOfEightRows)) {
+// Columns that are applied together.
+std::int64_t apply_panel(const Geometry& geometry, const Workload& workload, std::int64_t columns,
+                         const Schedule& schedule) {
+    if (geometry.kind == MatrixKind::planes || columns * workload.coefficients <= schedule.most_parameters) {
         return columns;
     }
     return round_up(divide_up(columns, divide_up(columns, kApplyPanelColumns)), kLanes);
@@ -55,7 +51,7 @@ void set_apply_size(const Geometry& geometry, const Workload& workload, std::int
         const std::int64_t share = geometry.elements() / (threads * kItemsPerThread);
         elements = std::clamp(round_up(share, kLanes), kMinApplyBytes / kElementBytes, elements);
     }
-    schedule.apply_columns = apply_panel(geometry, workload, columns, schedule.stream);
+    schedule.apply_columns = apply_panel(geometry, workload, columns, schedule);
     if (geometry.kind == MatrixKind::planes && columns > elements) {
         schedule.apply_columns = even_step(columns, elements, kLanes, geometry.rows * geometry.channels, threads);
         schedule.apply_rows = 1;

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 
 #include "plan/geometry.hpp"
 
@@ -38,6 +39,7 @@ enum class Strategy { by_channels, by_parts };
 constexpr int kMaxReductions = 2;
 constexpr int kCoefficients = 5;
 constexpr std::int64_t kMaxParameters = 4096; // kernels::kMaxParameters
+constexpr std::int64_t kAnyParameters = std::numeric_limits<std::int64_t>::max();
 
 constexpr std::int64_t kMostChannelsAtOnce = 64; // ops::kChannelsAtOnce
 constexpr std::int64_t kMostBlocksBeside = 1024;
@@ -78,6 +80,7 @@ struct Schedule {
     bool planes_together = false; // planes: whether those of an image are applied as one run, if the operation can
 
     std::int64_t output_ahead = 0; // so many elements ahead is fetched what caches keep of an output; 0: nothing is
+    std::int64_t most_parameters = kAnyParameters; // columns: of rows that have more, panels are applied
 
     std::int64_t channels_per_item = 0; // by_channels
     std::int64_t channels_in_l1 = 0;    // of them, so many at a time that stay in L1 from step to step; 0: all of them
