@@ -31,10 +31,10 @@ struct Passes {
         if (!schedule.sums_in_order && !(past_cache && schedule.sums_in_order_past_cache)) {
             return kernels::RowsInOrder::no;
         }
-        if (past_cache) {
+        if (past_cache && !schedule.in_order_into_l1) {
             return kernels::RowsInOrder::from_memory;
         }
-        return schedule.fits_l2 ? kernels::RowsInOrder::from_l2 : kernels::RowsInOrder::from_caches;
+        return schedule.fits_l2 && !cold ? kernels::RowsInOrder::from_l2 : kernels::RowsInOrder::from_caches;
     }
     // As schedule.output_ahead, of a block of so many columns: where the output goes on without gaps.
     std::int64_t output_ahead(Pattern pattern, std::int64_t columns, std::int64_t stride) const {

@@ -66,6 +66,7 @@ struct Schedule {
     bool fits_l2 = false;                  // whether what is reduced is no larger than L2 of all threads
     bool sums_in_order = false;            // whether columns of gradients are summed in the order of memory
     bool sums_in_order_past_cache = false; // ... or if they are larger than the last-level cache, or in memory
+    bool in_order_into_l1 = false;         // then: whether they are fetched into L1 from there, too
     bool fetches_cold_rows = false;        // whether forward fetches rows of y into L2, if x was in memory
     bool sums_by_images = false;           // whether gradients of planes in memory are summed image by image
     bool into_l1 = false;                  // whether columns of x, and planes, are fetched into L1, not L2
