@@ -18,7 +18,7 @@ namespace {
 constexpr std::int64_t kBytesPerThread = 128 * kKibi;
 constexpr std::int64_t kApplyBytes = 512 * kKibi;
 constexpr std::int64_t kMinApplyBytes = 32 * kKibi;
-constexpr std::int64_t kApplyPanelColumns = 1024;
+constexpr std::int64_t kApplyPanelColumns = 1024; // a page of each row
 // A thread's panel, where channels are taken whole: 256 bytes of each row, so that a page holds more than one line of
 // it.
 constexpr std::int64_t kMinPanelChannels = 64;

@@ -199,7 +199,7 @@ constexpr std::int64_t kNearOfEightRows = 32;
 // L1, and on Intel's servers from beyond L2 on, where eight rows took up to 1.8 times as long. There they are of what
 // bypasses the cache, too, but only where L1 has no room for the parameters alone.
 std::int64_t most_parameters(const Geometry& geometry, const Machine& machine, bool stream) {
-    constexpr std::int64_t kMostStreamed = 9 * 1024; // 36 KiB
+    constexpr std::int64_t kMostStreamed = 36 * kKibi / kElementBytes;
     if (stream && geometry.x_stride % kLanes == 0 && geometry.y_stride % kLanes == 0) {
         return machine.past_l2 ? kMostStreamed : kAnyParameters;
     }

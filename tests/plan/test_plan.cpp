@@ -603,11 +603,8 @@ TEST_CASE("gradients of columns are summed in the order of memory past the cache
 // columns of 6 to 13 MB 0.97 to 1.05.
 TEST_CASE("gradients of columns are summed in the order of memory beyond L2 where training is best stored past that") {
     const auto schedule = [](std::int64_t channels, std::int64_t pixels, int threads, const Workload& workload) {
-        Machine server = machine(threads);
-        server.past_l2 = true;
-        server.l2_bytes = 2 * 1024 * 1024;
-        server.last_level_bytes = 128 * 1024 * 1024;
-        return make_schedule(geometry_of({BNORM_NHWC, 8, channels, pixels}, BNORM_BACKWARD), workload, server);
+        return make_schedule(geometry_of({BNORM_NHWC, 8, channels, pixels}, BNORM_BACKWARD), workload,
+                             large_machine(threads, true));
     };
     CHECK(schedule(128, 784, 1, kBackwardSaved).sums_in_order);
     CHECK(!schedule(128, 784, 2, kBackwardSaved).sums_in_order);
