@@ -43,6 +43,11 @@ inline bool is_forward_with_residual(const Workload& workload) {
 // Intel's servers, and AMD's CPUs from Zen 5 on: where plans were measured that were not elsewhere.
 inline bool is_measured(const Machine& machine) { return machine.past_l2 || machine.fast_caches; }
 
+// Rows of x and of y begin at cache lines, if the tensors do.
+inline bool rows_are_whole_lines(const Geometry& geometry) {
+    return geometry.x_stride % kLanes == 0 && geometry.y_stride % kLanes == 0;
+}
+
 // Two rows within so many elements of a multiple of half a page apart: one's stores also hold up the other's loads,
 // whose addresses seem to agree with them in the lower 12 bits.
 inline bool rows_share_sets(const Geometry& geometry, std::int64_t near) {

@@ -215,8 +215,8 @@ void schedule_planes(const Geometry& geometry, const Workload& workload, const M
 // with a residual must gain more: threads share cache lines of the mask that they write; and so must all where one
 // thread is done sooner.
 int threads_of_ranges(const Geometry& geometry, const Workload& workload, const Machine& machine, std::int64_t bytes) {
-    const bool shares_lines = geometry.x_stride % kLanes != 0 || geometry.y_stride % kLanes != 0;
-    if (!is_measured(machine) || geometry.kind != MatrixKind::columns || geometry.interleaved || shares_lines) {
+    if (!is_measured(machine) || geometry.kind != MatrixKind::columns || geometry.interleaved ||
+        !rows_are_whole_lines(geometry)) {
         return 1;
     }
     const bool more = is_forward_with_residual(workload) || machine.fast_caches;
