@@ -37,7 +37,7 @@ class Gradient : public Operation {
         : execution_(execution), tensors_(tensors), fixed_(fixed),
           gate_(gate_of(execution.problem.activation, tensors.mask != nullptr)) {}
 
-    ReducedTensors reduced() const final { return {tensors_.x, tensors_.dy}; }
+    Inputs inputs() const final { return {tensors_.x, tensors_.dy}; }
     bool applies() const override { return tensors_.dx != nullptr || tensors_.dresidual != nullptr; }
     bool takes_planes() const final { return run_of_planes(execution_.passes.geometry, tensors_.mask); }
     int coefficients() const final { return plan::kCoefficients; }

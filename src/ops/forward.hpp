@@ -20,6 +20,7 @@ class Forward : public Operation {
   public:
     Forward(const Execution& execution, const ForwardTensors& tensors) : execution_(execution), tensors_(tensors) {}
 
+    Inputs inputs() const final { return {tensors_.x, nullptr}; }
     bool applies() const final { return true; }
     bool takes_planes() const final { return run_of_planes(execution_.passes.geometry, tensors_.mask); }
     int coefficients() const final { return kShift + 1; }

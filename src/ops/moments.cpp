@@ -11,7 +11,7 @@ class MomentsOperation final : public Operation {
   public:
     MomentsOperation(const Execution& execution, const bnorm_moments_args& args) : execution_(execution), args_(args) {}
 
-    ReducedTensors reduced() const override { return {args_.x, nullptr}; }
+    Inputs inputs() const override { return {args_.x, nullptr}; }
     int reductions() const override { return 1; }
     SumKind sum_kind(int) const override { return SumKind::moments; }
     bool applies() const override { return false; }

@@ -39,7 +39,7 @@ struct ChannelRange {
     Coefficients coefficients;
 };
 
-struct ReducedTensors {
+struct Inputs {
     const void* x = nullptr;
     const void* dy = nullptr;
 };
@@ -50,8 +50,8 @@ class Operation {
     Operation(const Operation&) = delete;
     Operation& operator=(const Operation&) = delete;
 
-    // What the reductions read; an absent tensor is a null pointer.
-    virtual ReducedTensors reduced() const { return {}; }
+    // What is summed, or, if there are no reductions, applied; an absent tensor is a null pointer.
+    virtual Inputs inputs() const = 0;
     // How many reductions this execution runs: at most those of the plan's workload.
     virtual int reductions() const = 0;
     virtual SumKind sum_kind(int reduction) const = 0;

@@ -18,6 +18,8 @@ using plan::MatrixKind;
 using plan::Strategy;
 using runtime::Direction;
 
+Direction direction(bool from_end) { return from_end ? Direction::backwards : Direction::forwards; }
+
 // What each thread does after its last item: kernels do not wait for what they store past the caches.
 void end_stores(const Passes& passes) noexcept {
     if (passes.schedule.stream) {
@@ -45,7 +47,7 @@ class ByChannels {
             run_range(scratch, at_offset<double>(base, passes_.schedule.levels_offset));
         };
         const auto lookahead = passes_.prefetch() && !beside_ ? runtime::Lookahead::one_item : runtime::Lookahead::none;
-        runtime::parallel_for(passes_.threads, items, {lookahead, Direction::forwards}, run_item,
+        runtime::parallel_for(passes_.threads, items, {lookahead, direction(passes_.from_end)}, run_item,
                               [this]() noexcept { end_stores(passes_); });
     }
 
@@ -114,7 +116,8 @@ class ByParts {
         : passes_(passes), operation_(operation), steps_(passes, operation),
           scratch_(range_scratch(passes.schedule.range, passes.scratch, 0, passes.geometry.channels)) {
         for (int reduction = 0; reduction < operation.reductions(); ++reduction) {
-            add({Step::reduce, reduction}, {reduction_items(), {}});
+            add({Step::reduce, reduction},
+                {reduction_items(), {runtime::Lookahead::none, direction(passes_.from_end)}});
             if (merges_together()) {
                 add({Step::merge, reduction}, {divide_up(passes.geometry.row_length, kMergedColumns), {}});
             }
@@ -293,15 +296,15 @@ class ByParts {
 
     runtime::Phase apply_phase() const {
         const plan::Geometry& geometry = passes_.geometry;
+        const runtime::ItemOrder order = {runtime::Lookahead::none,
+                                          direction(passes_.applies_from_end(operation_.reductions()))};
         if (passes_.schedule.apply_channels > 0) {
-            return {images().count(), {}};
+            return {images().count(), order};
         }
-        const bool again = operation_.reductions() > 0;
         if (geometry.kind == MatrixKind::planes) {
-            return {geometry.channels * pieces().count(), {runtime::Lookahead::none, Direction::backwards}};
+            return {geometry.channels * pieces().count(), order};
         }
-        return {divide_up(geometry.rows, passes_.schedule.apply_rows),
-                {runtime::Lookahead::none, again ? Direction::backwards : Direction::forwards}};
+        return {divide_up(geometry.rows, passes_.schedule.apply_rows), order};
     }
 
     void apply(std::int64_t item) const noexcept {
@@ -332,7 +335,8 @@ class ByParts {
 
 void Passes::run(const Operation& operation) noexcept {
     cold = schedule.probes && operation.reductions() > 0 &&
-           found_in_memory(geometry, operation.reduced(), runtime::most_ticks_of_caches());
+           found_in_memory(geometry, operation.inputs(), runtime::most_ticks_of_caches());
+    from_end = schedule.finds_nearer_end && nearer_at_end(geometry, schedule, operation.inputs());
     if (schedule.strategy == Strategy::by_channels) {
         ByChannels(*this, operation).run();
     } else {

@@ -18,6 +18,8 @@ struct Passes {
     std::byte* scratch;              // schedule.scratch_bytes, aligned to a cache line
     // Whether what is reduced is in memory, where the schedule expects it in a cache: run() finds out.
     bool cold = false;
+    // Whether a thread begins with the last of its items, since their end is nearer to it: run() finds out.
+    bool from_end = false;
 
     bool from_memory() const { return cold || schedule.from_memory; }
     kernels::ReadRows read_rows() const {
@@ -46,6 +48,9 @@ struct Passes {
     bool prefetch() const { return (cold && geometry.rows > 1) || schedule.prefetch; }
     // What comes from memory unexpectedly is faster in slabs.
     std::int64_t channels_in_l1() const { return cold ? 0 : schedule.channels_in_l1; }
+
+    // Outputs begin where sums have ended: caches still have that.
+    bool applies_from_end(int reductions) const { return (reductions > 0) != from_end; }
 
     void run(const Operation& operation) noexcept;
 };

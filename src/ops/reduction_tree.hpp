@@ -62,22 +62,39 @@ inline void merge_columns(const kernels::KernelTable& kernels, SumKind kind, std
     }
 }
 
-// Many columns at once: leaf(i, sums) stores the sums of block i and returns how many rows they cover. `levels` holds
-// one more pair of arrays for each level of the tree, `level_columns` apart.
+// The tree of many columns at once. Its blocks can be summed in either order: what is merged with what stays the same.
+struct ColumnsTree {
+    const kernels::KernelTable& kernels;
+    SumKind kind;
+    std::int64_t columns;
+    std::int64_t level_columns; // from one level's array to the next
+    bool from_end;              // whether the last block is summed first
+};
+
+// leaf(i, sums) stores the sums of block i and returns how many rows they cover. `levels` holds one more pair of arrays
+// for each level of the tree.
 template <class Leaf>
-double reduce_columns_tree(const kernels::KernelTable& kernels, SumKind kind, std::int64_t columns, std::int64_t first,
-                           std::int64_t count, const ColumnSums& result, double* levels, std::int64_t level_columns,
-                           const Leaf& leaf) {
+double reduce_columns_tree(const ColumnsTree& tree, std::int64_t first, std::int64_t count, const ColumnSums& result,
+                           double* levels, const Leaf& leaf) {
     if (count == 1) {
         return leaf(first, result);
     }
     const std::int64_t left = plan::split_tree(count);
-    const double rows_a = reduce_columns_tree(kernels, kind, columns, first, left, result, levels, level_columns, leaf);
-    const ColumnSums right = {levels, levels + level_columns};
-    const double rows_b = reduce_columns_tree(kernels, kind, columns, first + left, count - left, right,
-                                              levels + 2 * level_columns, level_columns, leaf);
-    merge_columns(kernels, kind, columns, rows_a, result, rows_b, right);
-    return rows_a + rows_b;
+    const ColumnSums right = {levels, levels + tree.level_columns};
+    double* deeper = levels + 2 * tree.level_columns;
+    const auto sum_left = [&] { return reduce_columns_tree(tree, first, left, result, deeper, leaf); };
+    const auto sum_right = [&] { return reduce_columns_tree(tree, first + left, count - left, right, deeper, leaf); };
+    double rows_left = 0.0;
+    double rows_right = 0.0;
+    if (tree.from_end) {
+        rows_right = sum_right();
+        rows_left = sum_left();
+    } else {
+        rows_left = sum_left();
+        rows_right = sum_right();
+    }
+    merge_columns(tree.kernels, tree.kind, tree.columns, rows_left, result, rows_right, right);
+    return rows_left + rows_right;
 }
 
 } // namespace bnorm::ops

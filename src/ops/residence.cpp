@@ -1,5 +1,6 @@
 #include "ops/residence.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -62,10 +63,62 @@ bool is_in_memory(const plan::Geometry& geometry, const void* tensor, std::int64
     return !runtime::reads_from_cache(probes, most_ticks);
 }
 
+// Where the share of items that the caller's thread has ends; it begins where the tensor does.
+struct End {
+    std::int64_t last_row;
+    std::int64_t columns; // of it
+};
+
+// Neighbouring channels, or elements in the order of memory. (Neither are parts of few large planes of several images
+// on several threads: of those, one end is another thread's, hence as far as the other.)
+End end_of_share(const plan::Geometry& geometry, const plan::Schedule& schedule) {
+    if (schedule.strategy == plan::Strategy::by_channels) {
+        const std::int64_t channels = geometry.channels / schedule.threads;
+        return {geometry.rows - 1, channels * geometry.columns_per_channel};
+    }
+    const std::int64_t elements = geometry.rows * geometry.row_length / schedule.threads;
+    const std::int64_t last_row = (elements - 1) / geometry.row_length;
+    return {last_row, elements - last_row * geometry.row_length};
+}
+
+using Lines = std::array<const char*, runtime::kCacheProbes>;
+
+// In one page, or two: the way to each counts.
+Lines lines_from(const float* data, std::int64_t columns, bool from_end) {
+    constexpr std::int64_t kMostApart = 256;
+    const std::int64_t step = std::min(kMostApart, columns / kProbes);
+    Lines lines{};
+    for (std::int64_t i = 0; i < kProbes; ++i) {
+        lines[static_cast<std::size_t>(i)] =
+            reinterpret_cast<const char*>(data + (from_end ? columns - 1 - i * step : i * step));
+    }
+    return lines;
+}
+
+struct Ticks {
+    std::uint64_t at_begin = 0;
+    std::uint64_t at_end = 0;
+};
+
+Ticks ticks_of(const End& end, const void* tensor, std::int64_t stride) {
+    if (tensor == nullptr) {
+        return {};
+    }
+    const auto* data = static_cast<const float*>(tensor);
+    return {runtime::ticks_to_read(lines_from(data, end.columns, false)),
+            runtime::ticks_to_read(lines_from(data + end.last_row * stride, end.columns, true))};
+}
+
 } // namespace
 
-bool found_in_memory(const plan::Geometry& geometry, const ReducedTensors& tensors,
-                     std::uint64_t most_ticks_of_caches) {
+bool nearer_at_end(const plan::Geometry& geometry, const plan::Schedule& schedule, const Inputs& tensors) {
+    const End end = end_of_share(geometry, schedule);
+    const Ticks x = ticks_of(end, tensors.x, geometry.x_stride);
+    const Ticks dy = ticks_of(end, tensors.dy, geometry.y_stride);
+    return 4 * (x.at_end + dy.at_end) < 3 * (x.at_begin + dy.at_begin);
+}
+
+bool found_in_memory(const plan::Geometry& geometry, const Inputs& tensors, std::uint64_t most_ticks_of_caches) {
     return is_in_memory(geometry, tensors.x, geometry.x_stride, most_ticks_of_caches) ||
            is_in_memory(geometry, tensors.dy, geometry.y_stride, most_ticks_of_caches);
 }

@@ -6,11 +6,17 @@
 
 #include "ops/operation.hpp"
 #include "plan/geometry.hpp"
+#include "plan/schedule.hpp"
 
 namespace bnorm::ops {
 
 // A few lines of each tensor are read: whether any came from memory, which takes more than `most_ticks_of_caches`.
-bool found_in_memory(const plan::Geometry& geometry, const ReducedTensors& tensors, std::uint64_t most_ticks_of_caches);
+bool found_in_memory(const plan::Geometry& geometry, const Inputs& tensors, std::uint64_t most_ticks_of_caches);
+
+// Of the items that the caller's thread has a share of: whether the last of them are nearer than the first. A few lines
+// of each tensor are read at both ends. What a call read or wrote last, L2 still has; it is gone if the next call
+// begins at the other end.
+bool nearer_at_end(const plan::Geometry& geometry, const plan::Schedule& schedule, const Inputs& tensors);
 
 } // namespace bnorm::ops
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "plan/integers.hpp"
+
 namespace bnorm::ops {
 
 using plan::Block;
@@ -70,14 +72,14 @@ void Steps::reduce_columns(int reduction, Pattern pattern, std::int64_t column, 
                            const ColumnSums& result, double* levels) const {
     const BlockGrid& grid = passes_.geometry.grid;
     const std::int64_t of_each_sum = pattern == Pattern::planes ? passes_.geometry.columns_per_channel : 1;
-    reduce_columns_tree(passes_.kernels, operation_.sum_kind(reduction), columns / of_each_sum, first_block, blocks,
-                        result, levels, passes_.schedule.level_columns,
-                        [&](std::int64_t index, const ColumnSums& sums) {
-                            const Block rows = grid.at(index);
-                            const Block block = {rows.row, rows.rows, column, columns};
-                            operation_.reduce(reduction, pattern, block, coefficients, sums.first, sums.second);
-                            return static_cast<double>(rows.rows * of_each_sum);
-                        });
+    const ColumnsTree tree = {passes_.kernels, operation_.sum_kind(reduction), columns / of_each_sum,
+                              passes_.schedule.level_columns, passes_.from_end};
+    reduce_columns_tree(tree, first_block, blocks, result, levels, [&](std::int64_t index, const ColumnSums& sums) {
+        const Block rows = grid.at(index);
+        const Block block = {rows.row, rows.rows, column, columns};
+        operation_.reduce(reduction, pattern, block, coefficients, sums.first, sums.second);
+        return static_cast<double>(rows.rows * of_each_sum);
+    });
 }
 
 void Steps::fold_interleaved(SumKind kind, const ChannelRange& range, const ColumnSums& result,
@@ -224,8 +226,13 @@ void Steps::apply(const RangeScratch& scratch) const {
     apply_tail(scratch);
     const std::int64_t rows = passes_.geometry.rows;
     const std::int64_t step = passes_.schedule.apply_rows;
-    for (std::int64_t row = (rows - 1) / step * step; row >= 0; row -= step) {
-        apply_rows(scratch, row, std::min(step, rows - row));
+    // Sums of a slab of planes always go forwards.
+    const bool from_end =
+        passes_.geometry.kind == MatrixKind::planes || passes_.applies_from_end(operation_.reductions());
+    const std::int64_t pieces = plan::divide_up(rows, step);
+    for (std::int64_t index = 0; index < pieces; ++index) {
+        const std::int64_t piece = from_end ? pieces - 1 - index : index;
+        apply_rows(scratch, piece * step, std::min(step, rows - piece * step));
     }
 }
 

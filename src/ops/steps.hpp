@@ -34,7 +34,8 @@ class Steps {
 
     // Applies rows [row, row + rows) to all channels of the range, the last first.
     void apply_rows(const RangeScratch& scratch, std::int64_t row, std::int64_t rows) const;
-    // Likewise all rows, the last first, in pieces of schedule.apply_rows and schedule.apply_columns; and the tail.
+    // Likewise all rows in pieces of schedule.apply_rows and schedule.apply_columns, in the order of the passes; and
+    // the tail.
     void apply(const RangeScratch& scratch) const;
     void apply_tail(const RangeScratch& scratch) const;
     // Channels [channel, channel + channels) of one image of planes.

@@ -16,7 +16,6 @@ class TrainingForward final : public Forward {
         : Forward(execution, {args.x, args.residual, args.gamma, args.beta, args.y, args.mask}), args_(args),
           weights_(running_weights(args.running_update, args.momentum, args.batches_seen)) {}
 
-    ReducedTensors reduced() const override { return {args_.x, nullptr}; }
     int reductions() const override { return 1; }
     SumKind sum_kind(int) const override { return SumKind::moments; }
     void begin(const ChannelRange&) const override {}
@@ -71,16 +70,20 @@ class TrainingForward final : public Forward {
             const std::int64_t width = geometry.columns_per_channel;
             return plan::Block{0, geometry.rows, (range.first + index) * width, unit * width};
         };
-        for (std::int64_t index = 0; index < range.count; index += unit) {
+        // Of several images, what hardware fetches along a plane is the next channel's.
+        const bool from_end = execution_.passes.from_end && geometry.rows == 1;
+        std::int64_t before = 0;
+        for (std::int64_t done = 0; done < range.count; done += unit) {
+            const std::int64_t index = from_end ? range.count - unit - done : done;
             double mean[plan::kMostBlocksBeside];
             double m2[plan::kMostBlocksBeside];
             const kernels::PlaneMoments moments =
                 moments_task(execution_.passes, args_.x, Pattern::planes, block(index), mean, m2);
-            if (index == 0) {
+            if (done == 0) {
                 kernels.moments_uniform(moments);
             } else {
                 kernels::Apply outputs =
-                    apply_task(Pattern::planes, block(index - unit), advance(range.coefficients, index - unit));
+                    apply_task(Pattern::planes, block(before), advance(range.coefficients, before));
                 if (execution_.passes.schedule.last_image_first) {
                     reverse_images(outputs, geometry.rows);
                 }
@@ -89,11 +92,11 @@ class TrainingForward final : public Forward {
             merge_channels(SumKind::moments, geometry.grid, unit, mean, m2,
                            {range.sums[0][0] + index, range.sums[0][1] + index});
             set_from_moments(range, index, unit);
+            before = index;
         }
-        const plan::Block last = block(range.count - unit);
+        const plan::Block last = block(before);
         for (std::int64_t row = 0; row < geometry.rows; ++row) {
-            apply(Pattern::planes, {row, 1, last.column, last.columns}, advance(range.coefficients, range.count - unit),
-                  0);
+            apply(Pattern::planes, {row, 1, last.column, last.columns}, advance(range.coefficients, before), 0);
         }
         write_statistics(range);
     }

@@ -71,6 +71,7 @@ struct Schedule {
     bool sums_by_images = false;           // whether gradients of planes in memory are summed image by image
     bool into_l1 = false;                  // whether columns of x, and planes, are fetched into L1, not L2
     bool probes = false;           // whether an execution finds out if what is reduced comes from memory all the same
+    bool finds_nearer_end = false; // whether an execution finds out at which end its inputs are nearer
     bool prefetch = false;         // whether the next slab is fetched while one is applied
     bool fetches_residual = false; // planes: whether an elementwise pass fetches its residual, if it fetches no slab
     bool ask_again = false;        // whether an elementwise pass asks several times for what it fetches from memory

@@ -12,23 +12,34 @@
 #include "runtime/workspace.hpp"
 
 namespace bnorm::runtime {
-namespace {
 
 using Probes = std::span<const CacheProbe, kCacheProbes>;
 
+namespace {
+
 void read_byte(const char* address) { static_cast<void>(*static_cast<const volatile char*>(address)); }
 
-std::uint64_t ticks_of(Probes probes) {
-    for (const CacheProbe& probe : probes) {
-        read_byte(probe.neighbour);
-    }
+} // namespace
+
+std::uint64_t ticks_to_read(std::span<const char* const, kCacheProbes> lines) {
     _mm_lfence();
     const std::uint64_t start = __rdtsc();
-    for (const CacheProbe& probe : probes) {
-        read_byte(probe.line);
+    for (const char* line : lines) {
+        read_byte(line);
     }
     _mm_lfence(); // until all have come; RDTSCP would do the same, but not on every CPU that has SSE2
     return __rdtsc() - start;
+}
+
+namespace {
+
+std::uint64_t ticks_of(Probes probes) {
+    std::array<const char*, kCacheProbes> lines{};
+    for (std::size_t i = 0; i < kCacheProbes; ++i) {
+        lines[i] = probes[i].line;
+        read_byte(probes[i].neighbour);
+    }
+    return ticks_to_read(lines);
 }
 
 void evict(Probes probes) {

@@ -25,6 +25,10 @@ std::uint64_t measure_most_ticks_of_caches();
 // The same, measured by the first call of the process.
 std::uint64_t most_ticks_of_caches();
 
+// How long it takes to read a byte of each line, all at once, the way to their pages included: what was used last is
+// nearer in either way. In ticks of the time stamp counter.
+std::uint64_t ticks_to_read(std::span<const char* const, kCacheProbes> lines);
+
 // Reads a byte of each line, all at once, and takes the time: some tens of nanoseconds if caches hold them all. False
 // if one came from memory, and, rarely, if the thread was interrupted.
 bool reads_from_cache(std::span<const CacheProbe, kCacheProbes> probes, std::uint64_t most_ticks);

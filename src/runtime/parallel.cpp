@@ -153,10 +153,12 @@ void run_alone(std::span<const Phase> phases, const ParallelWork& work) {
     for (std::size_t phase = 0; phase < phases.size(); ++phase) {
         const std::int64_t items = phases[phase].items;
         const ItemOrder& order = phases[phase].order;
+        const auto at = [&](std::int64_t index) {
+            return index < items && order.direction == Direction::backwards ? items - 1 - index : index;
+        };
         for (std::int64_t index = 0; index < items; ++index) {
-            const std::int64_t item = order.direction == Direction::backwards ? items - 1 - index : index;
-            const std::int64_t next = order.lookahead == Lookahead::one_item ? item + 1 : items;
-            work.body(work.context, static_cast<int>(phase), item, next, 0);
+            const std::int64_t next = order.lookahead == Lookahead::one_item ? at(index + 1) : items;
+            work.body(work.context, static_cast<int>(phase), at(index), next, 0);
         }
         work.end(work.context);
         work.finish(work.context, static_cast<int>(phase));

@@ -20,7 +20,7 @@ enum class Lookahead { none, one_item };
 
 enum class Direction { forwards, backwards };
 
-// `direction` is that of each thread's own items. Lookahead is for forwards only.
+// `direction` is that of each thread's own items.
 struct ItemOrder {
     Lookahead lookahead = Lookahead::none;
     Direction direction = Direction::forwards;

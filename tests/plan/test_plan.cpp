@@ -811,6 +811,26 @@ TEST_CASE("outputs of 32 KiB and more are fetched before caches keep them, where
     }
 }
 
+TEST_CASE("executions find out which end is nearer where L2 has a good part of their tensors, but not all of them") {
+    // Pixels of 1 KiB.
+    const auto finds = [](const Workload& workload, std::int64_t pixels, int threads = 1, bool past_l2 = true) {
+        return make_schedule(geometry_of({BNORM_NHWC, 1, 256, pixels}), workload, large_machine(threads, past_l2))
+            .finds_nearer_end;
+    };
+    CHECK(!finds(kInference, 768)); // of L2's 2 MiB, x and y are three quarters
+    CHECK(finds(kInference, 769));
+    CHECK(!finds(kBackwardSaved, 512));
+    CHECK(finds(kBackwardSaved, 513));
+    CHECK(finds(kInference, 16 << 10)); // eight times L2
+    CHECK(!finds(kInference, (16 << 10) + 1));
+    CHECK(!finds(kBackwardSaved, (8 << 10) + 1));
+    CHECK(finds(kInference, 32 << 10, 2));
+    CHECK(!finds(kInference, (32 << 10) + 1, 2));
+    CHECK(!finds(kInference, 1536, 2));
+    CHECK(finds(kInference, 1537, 2));
+    CHECK(!finds(kInference, 2048, 1, false));
+}
+
 TEST_CASE("frozen backward takes one pass in cache where rows do not hold each other up") {
     const auto joins = [](std::int64_t channels) {
         const Geometry geometry = geometry_of({BNORM_NHWC, 1, channels, 784}, BNORM_BACKWARD_FIXED);

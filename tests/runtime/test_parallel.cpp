@@ -79,6 +79,8 @@ TEST_CASE("a single thread takes items as they lie, or backwards") {
     CHECK(taken({1, {}}, 5, {}).items == range(0, 5));
     CHECK(taken({1, {}}, 5, {Lookahead::none, Direction::backwards}).items == std::vector<std::int64_t>{4, 3, 2, 1, 0});
     CHECK(taken({1, {}}, 5, {Lookahead::one_item, Direction::forwards}).next == range(1, 6));
+    CHECK(taken({1, {}}, 5, {Lookahead::one_item, Direction::backwards}).next ==
+          std::vector<std::int64_t>{3, 2, 1, 0, 5});
     CHECK(taken({1, {}}, 5, {}).next == std::vector<std::int64_t>(5, 5));
     CHECK(taken({1, {}}, 0, {}).ends == 1);
 }
@@ -90,6 +92,8 @@ TEST_CASE("whoever comes first takes its own share first, then those after it") 
           std::vector<std::int64_t>{5, 4, 3, 8, 7, 6, 2, 1, 0});
     CHECK(taken(host.lend(3), 9, {Lookahead::one_item, Direction::forwards}).next ==
           std::vector<std::int64_t>{4, 5, 6, 7, 8, 0, 1, 2, 9});
+    CHECK(taken(host.lend(3), 9, {Lookahead::one_item, Direction::backwards}).next ==
+          std::vector<std::int64_t>{4, 3, 8, 7, 6, 2, 1, 0, 9});
     SUBCASE("shares of a different number of items") {
         CHECK(taken(host.lend(3), 8, {}).items == std::vector<std::int64_t>{2, 3, 4, 5, 6, 7, 0, 1});
     }

@@ -1,7 +1,7 @@
-// Whether executions find out where tensors are. By times, of which one can be wrong, and of machines that others use,
-// too: what was just read may be gone, and memory may be faster than when its time was taken. So executions of tensors
-// in cache and in memory take turns, and what is asked is that the latter are found there much more often; one of some
-// attempts, a while apart and each with a time of its own, decides.
+// Whether executions find out where tensors are, and at which end. By times, of which one can be wrong, and of machines
+// that others use, too: what was just read may be gone, and memory may be faster than when its time was taken. So
+// executions of tensors in cache and in memory take turns, and what is asked is that the latter are found there much
+// more often; one of some attempts, a while apart and each with a time of its own, decides.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -69,7 +69,7 @@ struct TimesInMemory {
 // How many executions find something in memory that begin after `fetch` (several times), and how many after it and
 // `evict`.
 template <class Fetch, class Evict>
-TimesInMemory times_in_memory(const plan::Geometry& geometry, const ops::ReducedTensors& read, const Fetch& fetch,
+TimesInMemory times_in_memory(const plan::Geometry& geometry, const ops::Inputs& read, const Fetch& fetch,
                               const Evict& evict) {
     const std::uint64_t most_ticks = runtime::measure_most_ticks_of_caches();
     const auto found = [&] { return ops::found_in_memory(geometry, read, most_ticks) ? 1 : 0; };
@@ -126,11 +126,11 @@ TEST_CASE("tensors are found in cache or in memory, dense or of rows apart") {
         const Tensors tensors(stride * kPixels);
         const auto both = [&] { return fetch(tensors.x) + fetch(tensors.dy); };
         const auto evicts = [](const Values& tensor) { return [&tensor] { evict(tensor); }; };
-        const auto times = [&](const ops::ReducedTensors& read, const Values& gone) {
+        const auto times = [&](const ops::Inputs& read, const Values& gone) {
             return times_in_memory(geometry, read, both, evicts(gone));
         };
-        const ops::ReducedTensors read = {tensors.x.data(), tensors.dy.data()};
-        const ops::ReducedTensors x_only = {tensors.x.data(), nullptr};
+        const ops::Inputs read = {tensors.x.data(), tensors.dy.data()};
+        const ops::Inputs x_only = {tensors.x.data(), nullptr};
         CHECK(holds_once([&] { return are_told_apart(times(read, tensors.x)); }));
         CHECK(holds_once([&] { return are_told_apart(times(read, tensors.dy)); }));
         CHECK(holds_once([&] { return are_told_apart(times(x_only, tensors.x)); }));
@@ -164,4 +164,34 @@ TEST_CASE("short rows apart count as in cache") {
         return are_alike(times_in_memory(
             geometry, {tensors.x.data(), nullptr}, [&] { return fetch(tensors.x); }, [&] { evict(tensors.x); }));
     }));
+}
+
+// Of the half that the caller's thread has of two, too.
+TEST_CASE("the end that caches have is found to be nearer") {
+    constexpr std::int64_t kChannels = 256;
+    constexpr std::int64_t kPixels = 1024;
+    const plan::Geometry geometry = geometry_of(kChannels, kPixels, kChannels);
+    const Values x(kChannels * kPixels);
+    std::fill(x.begin(), x.end(), 1.0F);
+    volatile float sink = 0.0F;
+    for (const int threads : {1, 2}) {
+        INFO("threads ", threads);
+        plan::Schedule schedule;
+        schedule.strategy = plan::Strategy::by_parts;
+        schedule.threads = threads;
+        const float* end = x.data() + x.size() / threads;
+        const auto times_at_end = [&](bool evicts_end) {
+            constexpr std::int64_t kEvicted = 2048;
+            int times = 0;
+            for (int i = 0; i < kExecutions; ++i) {
+                sink = fetch(x);
+                tests::evict(evicts_end ? end - kEvicted : x.data(), kEvicted);
+                times += ops::nearer_at_end(geometry, schedule, {x.data(), nullptr}) ? 1 : 0;
+            }
+            MESSAGE("the end is found to be nearer ", times, " times of ", kExecutions);
+            return times;
+        };
+        CHECK(holds_once([&] { return times_at_end(false) >= kExecutions - kFew && times_at_end(true) <= kFew; }));
+    }
+    static_cast<void>(sink);
 }
