@@ -336,7 +336,8 @@ class ByParts {
 void Passes::run(const Operation& operation) noexcept {
     cold = schedule.probes && operation.reductions() > 0 &&
            found_in_memory(geometry, operation.inputs(), runtime::most_ticks_of_caches());
-    from_end = schedule.finds_nearer_end && nearer_at_end(geometry, schedule, operation.inputs());
+    // What is in memory is as far at either end, and finding that out takes a microsecond.
+    from_end = schedule.finds_nearer_end && !cold && nearer_at_end(geometry, schedule, operation.inputs());
     if (schedule.strategy == Strategy::by_channels) {
         ByChannels(*this, operation).run();
     } else {

@@ -95,27 +95,16 @@ Lines lines_from(const float* data, std::int64_t columns, bool from_end) {
     return lines;
 }
 
-struct Ticks {
-    std::uint64_t at_begin = 0;
-    std::uint64_t at_end = 0;
-};
-
-Ticks ticks_of(const End& end, const void* tensor, std::int64_t stride) {
-    if (tensor == nullptr) {
-        return {};
-    }
-    const auto* data = static_cast<const float*>(tensor);
-    return {runtime::ticks_to_read(lines_from(data, end.columns, false)),
-            runtime::ticks_to_read(lines_from(data + end.last_row * stride, end.columns, true))};
-}
-
 } // namespace
 
 bool nearer_at_end(const plan::Geometry& geometry, const plan::Schedule& schedule, const Inputs& tensors) {
     const End end = end_of_share(geometry, schedule);
-    const Ticks x = ticks_of(end, tensors.x, geometry.x_stride);
-    const Ticks dy = ticks_of(end, tensors.dy, geometry.y_stride);
-    return 4 * (x.at_end + dy.at_end) < 3 * (x.at_begin + dy.at_begin);
+    const bool backward = tensors.dy != nullptr;
+    const auto* first_row = static_cast<const float*>(backward ? tensors.dy : tensors.x);
+    const float* last_row = first_row + end.last_row * (backward ? geometry.y_stride : geometry.x_stride);
+    const std::uint64_t at_begin = runtime::ticks_to_read(lines_from(first_row, end.columns, false));
+    const std::uint64_t at_end = runtime::ticks_to_read(lines_from(last_row, end.columns, true));
+    return 2 * at_end < at_begin;
 }
 
 bool found_in_memory(const plan::Geometry& geometry, const Inputs& tensors, std::uint64_t most_ticks_of_caches) {

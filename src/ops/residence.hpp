@@ -13,9 +13,10 @@ namespace bnorm::ops {
 // A few lines of each tensor are read: whether any came from memory, which takes more than `most_ticks_of_caches`.
 bool found_in_memory(const plan::Geometry& geometry, const Inputs& tensors, std::uint64_t most_ticks_of_caches);
 
-// Of the items that the caller's thread has a share of: whether the last of them are nearer than the first. A few lines
-// of each tensor are read at both ends. What a call read or wrote last, L2 still has; it is gone if the next call
-// begins at the other end.
+// Of the items that the caller's thread has a share of: whether the last of them are nearer than the first. What a call
+// read or wrote last, L2 still has; it is gone if the next call begins at the other end. A few lines are read at both,
+// of the tensor that another layer has just written: dy, if there is one, or x. From L2 they take a fourth of the time
+// that they take from the next cache; from memory, times differ by less than half.
 bool nearer_at_end(const plan::Geometry& geometry, const plan::Schedule& schedule, const Inputs& tensors);
 
 } // namespace bnorm::ops
