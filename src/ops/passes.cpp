@@ -27,6 +27,11 @@ void end_stores(const Passes& passes) noexcept {
     }
 }
 
+// Where the items end that the caller's thread begins with: of the first of `threads` shares.
+std::int64_t last_item_of_share(std::int64_t items, int threads) {
+    return std::max<std::int64_t>(1, items / threads) - 1;
+}
+
 // ---- by channels: each thread takes ranges of channels through all steps --------------------------------------------
 
 class ByChannels {
@@ -35,10 +40,17 @@ class ByChannels {
         : passes_(passes), operation_(operation), steps_(passes, operation),
           beside_(passes.schedule.channels_beside > 0 && operation.runs_beside()) {}
 
+    // The last rows of the caller's share.
+    plan::Block share_end() const {
+        const std::int64_t channels = (last_item_of_share(items(), passes_.schedule.threads) + 1) * step();
+        return {passes_.geometry.rows - 1, 1, 0,
+                std::min(channels, passes_.geometry.channels) * passes_.geometry.columns_per_channel};
+    }
+
     void run() const noexcept {
         const std::int64_t channels = passes_.geometry.channels;
-        const std::int64_t step = beside_ ? passes_.schedule.channels_beside : passes_.schedule.channels_per_item;
-        const std::int64_t items = channels == 0 ? 0 : divide_up(channels, step);
+        const std::int64_t step = this->step();
+        const std::int64_t items = this->items();
         const auto run_item = [&](std::int64_t item, std::int64_t next, int slot) noexcept {
             std::byte* base = passes_.scratch + passes_.schedule.slots_offset + slot * passes_.schedule.slot_bytes;
             const std::int64_t first = item * step;
@@ -52,6 +64,13 @@ class ByChannels {
     }
 
   private:
+    std::int64_t step() const {
+        return beside_ ? passes_.schedule.channels_beside : passes_.schedule.channels_per_item;
+    }
+    std::int64_t items() const {
+        return passes_.geometry.channels == 0 ? 0 : divide_up(passes_.geometry.channels, step());
+    }
+
     void run_range(const RangeScratch& scratch, double* levels) const {
         steps_.begin(scratch);
         if (beside_) {
@@ -114,20 +133,19 @@ class ByParts {
   public:
     ByParts(const Passes& passes, const Operation& operation)
         : passes_(passes), operation_(operation), steps_(passes, operation),
-          scratch_(range_scratch(passes.schedule.range, passes.scratch, 0, passes.geometry.channels)) {
-        for (int reduction = 0; reduction < operation.reductions(); ++reduction) {
-            add({Step::reduce, reduction},
-                {reduction_items(), {runtime::Lookahead::none, direction(passes_.from_end)}});
-            if (merges_together()) {
-                add({Step::merge, reduction}, {divide_up(passes.geometry.row_length, kMergedColumns), {}});
-            }
+          scratch_(range_scratch(passes.schedule.range, passes.scratch, 0, passes.geometry.channels)) {}
+
+    // The last block of the caller's share in the first step.
+    plan::Block share_end() const {
+        if (operation_.reductions() == 0) {
+            return applied(last_item_of_share(apply_items(), passes_.schedule.threads));
         }
-        if (operation.applies()) {
-            add({Step::apply, 0}, apply_phase());
-        }
+        const std::int64_t item = last_item_of_share(reduction_items(), passes_.schedule.threads);
+        return passes_.geometry.kind == MatrixKind::columns ? last_of_columns(item) : last_of_plane(item);
     }
 
-    void run() const noexcept {
+    void run() noexcept {
+        add_phases();
         steps_.begin(scratch_);
         if (operation_.reductions() == 0) {
             begin_apply();
@@ -176,6 +194,20 @@ class ByParts {
 
     static_assert(runtime::kMostPhases >= 2 * plan::kMaxReductions + 1);
 
+    void add_phases() {
+        for (int reduction = 0; reduction < operation_.reductions(); ++reduction) {
+            add({Step::reduce, reduction},
+                {reduction_items(), {runtime::Lookahead::none, direction(passes_.from_end)}});
+            if (merges_together()) {
+                add({Step::merge, reduction}, {divide_up(passes_.geometry.row_length, kMergedColumns), {}});
+            }
+        }
+        if (operation_.applies()) {
+            const bool from_end = passes_.applies_from_end(operation_.reductions());
+            add({Step::apply, 0}, {apply_items(), {runtime::Lookahead::none, direction(from_end)}});
+        }
+    }
+
     void add(const PhaseOf& of, const runtime::Phase& phase) {
         phases_of_[count_] = of;
         phases_[count_++] = phase;
@@ -214,6 +246,14 @@ class ByParts {
 
     Sums* partials() const { return at_offset<Sums>(passes_.scratch, passes_.schedule.partials_offset); }
 
+    plan::Block last_of_plane(std::int64_t item) const {
+        const std::int64_t part = item % passes_.schedule.parts;
+        plan::Block block =
+            passes_.geometry.grid.at(part * passes_.schedule.blocks_per_part + blocks_of_part(part) - 1);
+        block.column += item / passes_.schedule.parts * passes_.geometry.columns_per_channel;
+        return block;
+    }
+
     void reduce_plane(int reduction, std::int64_t item) const noexcept {
         const std::int64_t channel = item / passes_.schedule.parts;
         const std::int64_t part = item % passes_.schedule.parts;
@@ -239,6 +279,15 @@ class ByParts {
         auto* base = at_offset<double>(passes_.scratch, passes_.schedule.partials_offset) +
                      part * 2 * passes_.schedule.partial_columns + column;
         return {base, base + passes_.schedule.partial_columns};
+    }
+
+    plan::Block last_of_columns(std::int64_t item) const {
+        const std::int64_t part = item / panels();
+        plan::Block block =
+            passes_.geometry.grid.at(part * passes_.schedule.blocks_per_part + blocks_of_part(part) - 1);
+        block.column = item % panels() * passes_.schedule.panel_columns;
+        block.columns = std::min(passes_.schedule.panel_columns, passes_.geometry.row_length - block.column);
+        return block;
     }
 
     void reduce_columns(int reduction, std::int64_t item, int slot) const noexcept {
@@ -294,31 +343,47 @@ class ByParts {
                 passes_.schedule.apply_columns};
     }
 
-    runtime::Phase apply_phase() const {
+    std::int64_t apply_items() const {
         const plan::Geometry& geometry = passes_.geometry;
-        const runtime::ItemOrder order = {runtime::Lookahead::none,
-                                          direction(passes_.applies_from_end(operation_.reductions()))};
         if (passes_.schedule.apply_channels > 0) {
-            return {images().count(), order};
+            return images().count();
+        }
+        return geometry.kind == MatrixKind::planes ? geometry.channels * pieces().count()
+                                                   : divide_up(geometry.rows, passes_.schedule.apply_rows);
+    }
+
+    // What an item applies.
+    plan::Block applied(std::int64_t item) const {
+        const plan::Geometry& geometry = passes_.geometry;
+        const std::int64_t width = geometry.columns_per_channel;
+        if (passes_.schedule.apply_channels > 0) {
+            plan::Block block = images().at(item);
+            block.column *= width;
+            block.columns *= width;
+            return block;
         }
         if (geometry.kind == MatrixKind::planes) {
-            return {geometry.channels * pieces().count(), order};
+            plan::Block block = pieces().at(item % pieces().count());
+            block.column += item / pieces().count() * width;
+            return block;
         }
-        return {divide_up(geometry.rows, passes_.schedule.apply_rows), order};
+        const std::int64_t row = item * passes_.schedule.apply_rows;
+        return {row, std::min(passes_.schedule.apply_rows, geometry.rows - row), 0, geometry.row_length};
     }
 
     void apply(std::int64_t item) const noexcept {
+        const std::int64_t width = passes_.geometry.columns_per_channel;
+        plan::Block block = applied(item);
         if (passes_.schedule.apply_channels > 0) {
-            const plan::Block block = images().at(item);
             for (std::int64_t row = block.row; row < block.row + block.rows; ++row) {
-                steps_.apply_image(scratch_, row, block.column, block.columns);
+                steps_.apply_image(scratch_, row, block.column / width, block.columns / width);
             }
         } else if (passes_.geometry.kind == MatrixKind::planes) {
-            const std::int64_t of_channel = pieces().count();
-            steps_.apply_plane_rows(scratch_, item / of_channel, pieces().at(item % of_channel));
+            const std::int64_t channel = block.column / width;
+            block.column -= channel * width;
+            steps_.apply_plane_rows(scratch_, channel, block);
         } else {
-            const std::int64_t row = item * passes_.schedule.apply_rows;
-            steps_.apply_rows(scratch_, row, std::min(passes_.schedule.apply_rows, passes_.geometry.rows - row));
+            steps_.apply_rows(scratch_, block.row, block.rows);
         }
     }
 
@@ -336,12 +401,15 @@ class ByParts {
 void Passes::run(const Operation& operation) noexcept {
     cold = schedule.probes && operation.reductions() > 0 &&
            found_in_memory(geometry, operation.inputs(), runtime::most_ticks_of_caches());
-    // What is in memory is as far at either end, and finding that out takes a microsecond.
-    from_end = schedule.finds_nearer_end && !cold && nearer_at_end(geometry, schedule, operation.inputs());
+    const auto take = [&](auto&& order) {
+        // What is in memory is as far at either end, and finding that out takes a microsecond.
+        from_end = schedule.finds_nearer_end && !cold && nearer_at_end(geometry, order.share_end(), operation.inputs());
+        order.run();
+    };
     if (schedule.strategy == Strategy::by_channels) {
-        ByChannels(*this, operation).run();
+        take(ByChannels(*this, operation));
     } else {
-        ByParts(*this, operation).run();
+        take(ByParts(*this, operation));
     }
 }
 

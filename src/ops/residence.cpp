@@ -63,24 +63,6 @@ bool is_in_memory(const plan::Geometry& geometry, const void* tensor, std::int64
     return !runtime::reads_from_cache(probes, most_ticks);
 }
 
-// Where the share of items that the caller's thread has ends; it begins where the tensor does.
-struct End {
-    std::int64_t last_row;
-    std::int64_t columns; // of it
-};
-
-// Neighbouring channels, or elements in the order of memory. (Neither are parts of few large planes of several images
-// on several threads: of those, one end is another thread's, hence as far as the other.)
-End end_of_share(const plan::Geometry& geometry, const plan::Schedule& schedule) {
-    if (schedule.strategy == plan::Strategy::by_channels) {
-        const std::int64_t channels = geometry.channels / schedule.threads;
-        return {geometry.rows - 1, channels * geometry.columns_per_channel};
-    }
-    const std::int64_t elements = geometry.rows * geometry.row_length / schedule.threads;
-    const std::int64_t last_row = (elements - 1) / geometry.row_length;
-    return {last_row, elements - last_row * geometry.row_length};
-}
-
 using Lines = std::array<const char*, runtime::kCacheProbes>;
 
 // In one page, or two: the way to each counts.
@@ -97,13 +79,13 @@ Lines lines_from(const float* data, std::int64_t columns, bool from_end) {
 
 } // namespace
 
-bool nearer_at_end(const plan::Geometry& geometry, const plan::Schedule& schedule, const Inputs& tensors) {
-    const End end = end_of_share(geometry, schedule);
+bool nearer_at_end(const plan::Geometry& geometry, const plan::Block& last, const Inputs& tensors) {
     const bool backward = tensors.dy != nullptr;
     const auto* first_row = static_cast<const float*>(backward ? tensors.dy : tensors.x);
-    const float* last_row = first_row + end.last_row * (backward ? geometry.y_stride : geometry.x_stride);
-    const std::uint64_t at_begin = runtime::ticks_to_read(lines_from(first_row, end.columns, false));
-    const std::uint64_t at_end = runtime::ticks_to_read(lines_from(last_row, end.columns, true));
+    const std::int64_t last_row = (last.row + last.rows - 1) * (backward ? geometry.y_stride : geometry.x_stride);
+    const std::uint64_t at_begin = runtime::ticks_to_read(lines_from(first_row, last.columns, false));
+    const std::uint64_t at_end =
+        runtime::ticks_to_read(lines_from(first_row + last_row + last.column, last.columns, true));
     return 2 * at_end < at_begin;
 }
 

@@ -6,18 +6,18 @@
 
 #include "ops/operation.hpp"
 #include "plan/geometry.hpp"
-#include "plan/schedule.hpp"
 
 namespace bnorm::ops {
 
 // A few lines of each tensor are read: whether any came from memory, which takes more than `most_ticks_of_caches`.
 bool found_in_memory(const plan::Geometry& geometry, const Inputs& tensors, std::uint64_t most_ticks_of_caches);
 
-// Of the items that the caller's thread has a share of: whether the last of them are nearer than the first. What a call
-// read or wrote last, L2 still has; it is gone if the next call begins at the other end. A few lines are read at both,
-// of the tensor that another layer has just written: dy, if there is one, or x. From L2 they take a fourth of the time
-// that they take from the next cache; from memory, times differ by less than half.
-bool nearer_at_end(const plan::Geometry& geometry, const plan::Schedule& schedule, const Inputs& tensors);
+// Whether tensors are nearer at `last`, the last block that the caller's thread has a share of, than at their
+// beginning, where its share begins. What a call read or wrote last, L2 still has; it is gone if the next call begins
+// at the other end. A few lines are read at both, of the tensor that another layer has just written: dy, if there is
+// one, or x. From L2 they take a fourth of the time that they take from the next cache; from memory, times differ by
+// less than half.
+bool nearer_at_end(const plan::Geometry& geometry, const plan::Block& last, const Inputs& tensors);
 
 } // namespace bnorm::ops
 

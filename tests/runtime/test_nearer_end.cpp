@@ -146,7 +146,7 @@ struct Result {
     std::vector<unsigned char> outputs;
 };
 
-Result result_of(const Operation& operation, const Shape& shape, int threads, bool may_begin_at_end) {
+bnorm_problem problem_of(const Operation& operation, const Shape& shape) {
     bnorm_problem problem = {};
     problem.operation = operation.kind;
     problem.layout = shape.layout;
@@ -156,6 +156,14 @@ Result result_of(const Operation& operation, const Shape& shape, int threads, bo
     problem.epsilon = 1e-5;
     problem.residual = operation.residual ? 1 : 0;
     problem.activation = operation.residual ? BNORM_RELU : BNORM_IDENTITY;
+    return problem;
+}
+
+// `place` says where inputs are, just before.
+template <class Place>
+Result result_of(const Operation& operation, const Shape& shape, int threads, bool may_begin_at_end,
+                 const Place& place) {
+    const bnorm_problem problem = problem_of(operation, shape);
     const plan::Geometry geometry = plan::make_geometry(problem);
     plan::Schedule schedule = plan::make_schedule(geometry, operation.workload, machine_of(threads));
     schedule.finds_nearer_end = may_begin_at_end;
@@ -163,19 +171,23 @@ Result result_of(const Operation& operation, const Shape& shape, int threads, bo
     const runtime::Workspace workspace(workspaces);
     const runtime::Threads of = {schedule.threads, {}};
     Arrays arrays(shape);
-    leave_end(arrays.x);
-    leave_end(arrays.dy);
+    place(arrays);
     ops::Passes passes = {geometry, schedule, runtime::kernel_table(runtime::current_isa()), of, workspace.data()};
     run({problem, passes}, arrays);
     return {passes.from_end, arrays.outputs()};
 }
 
+constexpr int kAttempts = 20;
+
 // Whether it began at the end in one of some attempts: a thread that is interrupted takes that for a far cache.
 bool is_same_from_end(const Operation& operation, const Shape& shape, int threads) {
-    const std::vector<unsigned char> expected = result_of(operation, shape, threads, false).outputs;
-    constexpr int kAttempts = 20;
+    const auto leave_ends = [](const Arrays& arrays) {
+        leave_end(arrays.x);
+        leave_end(arrays.dy);
+    };
+    const std::vector<unsigned char> expected = result_of(operation, shape, threads, false, leave_ends).outputs;
     for (int i = 0; i < kAttempts; ++i) {
-        const Result result = result_of(operation, shape, threads, true);
+        const Result result = result_of(operation, shape, threads, true, leave_ends);
         CHECK(result.outputs == expected);
         if (result.from_end) {
             return true;
@@ -202,4 +214,38 @@ TEST_CASE("inputs whose end is nearer are taken from there: the same bits") {
             }
         }
     }
+}
+
+// Of items that are not whole halves, another thread has what is left to the middle.
+TEST_CASE("of two threads, the end of the items that the caller begins with is what is asked") {
+    constexpr Operation kMoments = {BNORM_MOMENTS, false, {1, false, 0, 1, 1}};
+    constexpr std::int64_t kChannels = 64;
+    constexpr std::int64_t kAsked = 2048; // lines that are asked are not farther from an end
+    Shape shape = {BNORM_NHWC, 1, kChannels, 1280};
+    std::int64_t end = 0; // of the share, in elements
+    for (; shape.spatial < 20000; shape.spatial += 256) {
+        const plan::Geometry geometry = plan::make_geometry(problem_of(kMoments, shape));
+        const plan::Schedule schedule = plan::make_schedule(geometry, kMoments.workload, machine_of(2));
+        end = schedule.parts / 2 * schedule.blocks_per_part * geometry.grid.rows_per_block * kChannels;
+        // Not so far from the middle that what shows that all is in memory is evicted, too.
+        if (schedule.threads == 2 && schedule.parts % 2 == 1 && end > shape.elements() * 3 / 8 + kAsked) {
+            break;
+        }
+    }
+    REQUIRE(end + kAsked < shape.elements() / 2);
+    const auto times_from_end = [&](std::int64_t first_evicted, std::int64_t count) {
+        int times = 0;
+        for (int i = 0; i < kAttempts; ++i) {
+            const auto place = [&](const Arrays& arrays) {
+                leave_end(arrays.x);
+                tests::evict(arrays.x.data() + first_evicted, count);
+            };
+            times += result_of(kMoments, shape, 2, true, place).from_end ? 1 : 0;
+        }
+        return times;
+    };
+    const int without_middle = times_from_end(end, shape.elements() / 2 - end);
+    const int without_end = times_from_end(end - kAsked, kAsked);
+    CHECK(without_middle > kAttempts / 2);
+    CHECK(without_end < kAttempts / 2);
 }

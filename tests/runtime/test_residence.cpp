@@ -171,27 +171,28 @@ TEST_CASE("the end that caches have is found to be nearer") {
     constexpr std::int64_t kChannels = 256;
     constexpr std::int64_t kPixels = 1024;
     const plan::Geometry geometry = geometry_of(kChannels, kPixels, kChannels);
-    const Values x(kChannels * kPixels);
-    std::fill(x.begin(), x.end(), 1.0F);
+    const Tensors tensors(kChannels * kPixels);
     volatile float sink = 0.0F;
-    for (const int threads : {1, 2}) {
-        INFO("threads ", threads);
-        plan::Schedule schedule;
-        schedule.strategy = plan::Strategy::by_parts;
-        schedule.threads = threads;
-        const float* end = x.data() + x.size() / threads;
-        const auto times_at_end = [&](bool evicts_end) {
-            constexpr std::int64_t kEvicted = 2048;
-            int times = 0;
-            for (int i = 0; i < kExecutions; ++i) {
-                sink = fetch(x);
-                tests::evict(evicts_end ? end - kEvicted : x.data(), kEvicted);
-                times += ops::nearer_at_end(geometry, schedule, {x.data(), nullptr}) ? 1 : 0;
-            }
-            MESSAGE("the end is found to be nearer ", times, " times of ", kExecutions);
-            return times;
-        };
-        CHECK(holds_once([&] { return times_at_end(false) >= kExecutions - kFew && times_at_end(true) <= kFew; }));
+    for (const std::int64_t pixels : {kPixels, kPixels / 2}) {
+        for (const bool backward : {false, true}) {
+            INFO("pixels ", pixels, ", backward ", backward);
+            const Values& asked = backward ? tensors.dy : tensors.x;
+            const plan::Block last = {pixels - 100, 100, 0, kChannels};
+            const auto times_at_end = [&](bool evicts_end) {
+                constexpr std::int64_t kEvicted = 2048;
+                const float* end = asked.data() + pixels * kChannels;
+                int times = 0;
+                for (int i = 0; i < kExecutions; ++i) {
+                    sink = fetch(asked);
+                    tests::evict(evicts_end ? end - kEvicted : asked.data(), kEvicted);
+                    const ops::Inputs inputs = {tensors.x.data(), backward ? tensors.dy.data() : nullptr};
+                    times += ops::nearer_at_end(geometry, last, inputs) ? 1 : 0;
+                }
+                MESSAGE("the end is found to be nearer ", times, " times of ", kExecutions);
+                return times;
+            };
+            CHECK(holds_once([&] { return times_at_end(false) >= kExecutions - kFew && times_at_end(true) <= kFew; }));
+        }
     }
     static_cast<void>(sink);
 }
