@@ -27,9 +27,9 @@ void end_stores(const Passes& passes) noexcept {
     }
 }
 
-// Where the items end that the caller's thread begins with: of the first of `threads` shares.
-std::int64_t last_item_of_share(std::int64_t items, int threads) {
-    return std::max<std::int64_t>(1, items / threads) - 1;
+// The last one that the caller's thread has a share of.
+std::int64_t last_of_share(const Passes& passes, std::int64_t items) {
+    return std::max<std::int64_t>(1, runtime::first_share(passes.threads, items)) - 1;
 }
 
 // ---- by channels: each thread takes ranges of channels through all steps --------------------------------------------
@@ -42,7 +42,7 @@ class ByChannels {
 
     // The last rows of the caller's share.
     plan::Block share_end() const {
-        const std::int64_t channels = (last_item_of_share(items(), passes_.schedule.threads) + 1) * step();
+        const std::int64_t channels = (last_of_share(passes_, items()) + 1) * step();
         return {passes_.geometry.rows - 1, 1, 0,
                 std::min(channels, passes_.geometry.channels) * passes_.geometry.columns_per_channel};
     }
@@ -138,9 +138,9 @@ class ByParts {
     // The last block of the caller's share in the first step.
     plan::Block share_end() const {
         if (operation_.reductions() == 0) {
-            return applied(last_item_of_share(apply_items(), passes_.schedule.threads));
+            return applied(last_of_share(passes_, apply_items()));
         }
-        const std::int64_t item = last_item_of_share(reduction_items(), passes_.schedule.threads);
+        const std::int64_t item = last_of_share(passes_, reduction_items());
         return passes_.geometry.kind == MatrixKind::columns ? last_of_columns(item) : last_of_plane(item);
     }
 

@@ -86,7 +86,7 @@ bool nearer_at_end(const plan::Geometry& geometry, const plan::Block& last, cons
     const std::uint64_t at_begin = runtime::ticks_to_read(lines_from(first_row, last.columns, false));
     const std::uint64_t at_end =
         runtime::ticks_to_read(lines_from(first_row + last_row + last.column, last.columns, true));
-    return 2 * at_end < at_begin;
+    return 4 * at_end < 3 * at_begin;
 }
 
 bool found_in_memory(const plan::Geometry& geometry, const Inputs& tensors, std::uint64_t most_ticks_of_caches) {

@@ -206,6 +206,10 @@ void run_on_host(const Threads& threads, std::span<const Phase> phases, PhaseQue
 
 } // namespace
 
+std::int64_t first_share(const Threads& threads, std::int64_t items) {
+    return begin_of(items, 1, std::min(threads.count, kMostShares));
+}
+
 int available_threads() { return std::max(1, tbb::this_task_arena::max_concurrency()); }
 
 void parallel_run(const Threads& threads, std::span<const Phase> phases, const ParallelWork& work) noexcept {

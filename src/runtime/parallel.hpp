@@ -49,6 +49,9 @@ struct Threads {
     bnorm_parallel_for host{}; // without a function: oneTBB
 };
 
+// How many of a phase's items are the share that the first thread, the caller's, begins with.
+std::int64_t first_share(const Threads& threads, std::int64_t items);
+
 // For one phase after the other, calls work.body(context, phase, item, next, slot) once for each of its items, on up to
 // threads.count threads, then work.finish(context, phase) once, where slot 0 was; returns when all is done. Each thread
 // begins with a share of neighbouring items, the first thread with the first of them, and then helps with those of

@@ -103,6 +103,23 @@ TEST_CASE("whoever comes first takes its own share first, then those after it") 
     }
 }
 
+TEST_CASE("the caller's share is what it takes before it helps others") {
+    for (const int threads : {1, 2, 3, 7, 200}) {
+        for (const std::int64_t items : {1, 2, 7, 100, 1000}) {
+            CAPTURE(threads);
+            CAPTURE(items);
+            InTurn host{{0}};
+            const std::vector<std::int64_t> backwards =
+                taken(host.lend(threads), items, {Lookahead::none, Direction::backwards}).items;
+            const std::int64_t share = first_share(host.lend(threads), items);
+            if (share > 0) {
+                CHECK(backwards.front() == share - 1);
+            }
+            CHECK(share <= items);
+        }
+    }
+}
+
 TEST_CASE("each item once, for any number of threads, items and tasks that come") {
     for (const Lookahead lookahead : kLookaheads) {
         for (const Direction direction : kDirections) {
