@@ -218,6 +218,10 @@ class ByParts {
         return std::min(step, passes_.geometry.grid.count() - part * step);
     }
 
+    plan::Block last_block(std::int64_t part) const {
+        return passes_.geometry.grid.at(part * passes_.schedule.blocks_per_part + blocks_of_part(part) - 1);
+    }
+
     std::int64_t panels() const { return divide_up(passes_.geometry.row_length, passes_.schedule.panel_columns); }
 
     std::int64_t reduction_items() const {
@@ -248,8 +252,7 @@ class ByParts {
 
     plan::Block last_of_plane(std::int64_t item) const {
         const std::int64_t part = item % passes_.schedule.parts;
-        plan::Block block =
-            passes_.geometry.grid.at(part * passes_.schedule.blocks_per_part + blocks_of_part(part) - 1);
+        plan::Block block = last_block(part);
         block.column += item / passes_.schedule.parts * passes_.geometry.columns_per_channel;
         return block;
     }
@@ -283,8 +286,7 @@ class ByParts {
 
     plan::Block last_of_columns(std::int64_t item) const {
         const std::int64_t part = item / panels();
-        plan::Block block =
-            passes_.geometry.grid.at(part * passes_.schedule.blocks_per_part + blocks_of_part(part) - 1);
+        plan::Block block = last_block(part);
         block.column = item % panels() * passes_.schedule.panel_columns;
         block.columns = std::min(passes_.schedule.panel_columns, passes_.geometry.row_length - block.column);
         return block;
