@@ -141,6 +141,15 @@ inline void evict(const float* values, std::int64_t count) {
     _mm_mfence();
 }
 
+// Into the nearest cache that holds as much.
+inline void fetch(const float* values, std::int64_t count) {
+    volatile float sink = 0.0F;
+    for (std::int64_t i = 0; i < count; ++i) {
+        sink = values[i];
+    }
+    static_cast<void>(sink);
+}
+
 struct Shape {
     bnorm_layout layout;
     std::int64_t batch;

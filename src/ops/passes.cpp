@@ -337,7 +337,8 @@ class ByParts {
     // Of an item: images in the order of memory, pieces of one channel's planes, or rows.
     BlockGrid images() const {
         const plan::Geometry& geometry = passes_.geometry;
-        return {geometry.rows, geometry.channels, passes_.schedule.apply_rows, passes_.schedule.apply_channels};
+        return {geometry.rows, geometry.row_length, passes_.schedule.apply_rows,
+                passes_.schedule.apply_channels * geometry.columns_per_channel};
     }
     BlockGrid pieces() const {
         const plan::Geometry& geometry = passes_.geometry;
@@ -357,16 +358,12 @@ class ByParts {
     // What an item applies.
     plan::Block applied(std::int64_t item) const {
         const plan::Geometry& geometry = passes_.geometry;
-        const std::int64_t width = geometry.columns_per_channel;
         if (passes_.schedule.apply_channels > 0) {
-            plan::Block block = images().at(item);
-            block.column *= width;
-            block.columns *= width;
-            return block;
+            return images().at(item);
         }
         if (geometry.kind == MatrixKind::planes) {
             plan::Block block = pieces().at(item % pieces().count());
-            block.column += item / pieces().count() * width;
+            block.column += item / pieces().count() * geometry.columns_per_channel;
             return block;
         }
         const std::int64_t row = item * passes_.schedule.apply_rows;

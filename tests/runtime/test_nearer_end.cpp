@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <ostream>
 #include <vector>
 
-#include "../buffers.hpp"
+#include "../support.hpp"
 #include "ops/backward.hpp"
 #include "ops/forward.hpp"
 #include "ops/moments.hpp"
@@ -130,15 +129,12 @@ void run(const ops::Execution& execution, Arrays& arrays) {
     }
 }
 
-// The rest is in a cache: of tensors of less than 1 MiB, in L2.
+// The rest is in a cache: of tensors of less than 1 MiB, in L2. Hardware fetches lines next to those that are read.
 void leave_end(const Buffer<float>& tensor) {
     constexpr std::int64_t kEvicted = 2048;
+    constexpr std::int64_t kLeft = kEvicted + 64;
     tests::evict(tensor.data(), kEvicted);
-    volatile float sink = 0.0F;
-    for (std::int64_t i = kEvicted + 64; i < tensor.size(); i += 16) {
-        sink = tensor[i];
-    }
-    static_cast<void>(sink);
+    tests::fetch(tensor.data() + kLeft, tensor.size() - kLeft);
 }
 
 struct Result {
@@ -147,16 +143,8 @@ struct Result {
 };
 
 bnorm_problem problem_of(const Operation& operation, const Shape& shape) {
-    bnorm_problem problem = {};
-    problem.operation = operation.kind;
-    problem.layout = shape.layout;
-    problem.batch = shape.batch;
-    problem.channels = shape.channels;
-    problem.spatial = shape.spatial;
-    problem.epsilon = 1e-5;
-    problem.residual = operation.residual ? 1 : 0;
-    problem.activation = operation.residual ? BNORM_RELU : BNORM_IDENTITY;
-    return problem;
+    const tests::Activation activation = {operation.residual ? BNORM_RELU : BNORM_IDENTITY, 0.0F};
+    return tests::problem_of(operation.kind, shape, activation, operation.residual);
 }
 
 // `place` says where inputs are, just before.
@@ -207,8 +195,7 @@ TEST_CASE("inputs whose end is nearer are taken from there: the same bits") {
           Shape{BNORM_NHWC, 1, 2048, 98}}) {
         for (const Operation& operation : kOperations) {
             for (const int threads : {1, 2}) {
-                INFO("shape ", shape.layout == BNORM_NCHW ? "NCHW " : "NHWC ", shape.batch, "x", shape.channels, "x",
-                     shape.spatial, ", operation ", operation.kind, ", threads ", threads);
+                INFO("shape ", shape, ", operation ", operation.kind, ", threads ", threads);
                 CHECK(is_same_from_end(operation, shape, threads));
             }
         }
@@ -243,14 +230,10 @@ TEST_CASE("of two threads the end of the items that the caller begins with is as
         leave_end(arrays.x);
         tests::evict(arrays.x.data() + end, shape.elements() / 2 - end);
     });
-    volatile float sink = 0.0F;
     const int without_end = times_from_end([&](const Arrays& arrays) {
         tests::evict(arrays.x.data() + end - kAsked, kAsked);
-        for (std::int64_t i = 0; i < kAsked; ++i) {
-            sink = arrays.x[i];
-        }
+        tests::fetch(arrays.x.data(), kAsked);
     });
-    static_cast<void>(sink);
     CHECK(without_middle > kAttempts / 2);
     CHECK(without_end < kAttempts / 2);
 }
